@@ -1,0 +1,1 @@
+"""Containers and images on this machine: the seam (`api`), and its implementations."""

@@ -1,0 +1,1 @@
+"""The API: verbs over the store, and their doors HTTP and in-process."""

@@ -1,0 +1,1 @@
+"""One client for everyone: over HTTP or in-process."""

@@ -1,0 +1,64 @@
+"""What a client is.
+
+A `Transport` carries one request; there are two, HTTPS and in-process, and everything above them is the same.
+`Client` (client.py) adds the conveniences; rooms depend on `Client`, tests may wrap any `Transport`.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from corral.kinds.types import Obj
+
+JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """One call on the API, in HTTP's terms."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    content_type: str = JSON
+    accept: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResponse:
+    """What came back. An error is a response too, with a `Status` body; `Client` raises it as `StatusError`."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One event of a watch; `object` of an `ERROR` is a `Status`."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
+    object: Obj
+
+
+class Transport(Protocol):
+    """Carries requests as one user. Raises `OSError` (or a subclass) when the server cannot be reached."""
+
+    async def call(self, request: ApiRequest) -> ApiResponse:
+        """Perform one request."""
+
+    def watch(self, request: ApiRequest) -> AbstractAsyncContextManager[AsyncIterator[WatchEvent]]:
+        """Open a watch (`query` has `watch=true`); leaving the context closes it.
+
+        Raises:
+            StatusError: on entering, if the server refuses the watch.
+        """
+
+    async def close(self) -> None:
+        """Give back connections."""

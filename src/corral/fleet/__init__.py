@@ -1,0 +1,1 @@
+"""Machines: enrolment, health, repair."""

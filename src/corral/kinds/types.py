@@ -1,0 +1,52 @@
+"""The words that every room shares about objects."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Obj: TypeAlias = dict[str, Any]
+"""One API object as JSON data. Rooms that read many fields convert it once to a msgspec view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Which collection of the API an object lives in."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        """`v1` for the core group, else `group/version`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path of the collection, of one object, or of its subresource.
+
+        An empty `namespace` on a namespaced resource is the collection across all namespaces.
+        """
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part]
+        return "/".join(parts)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """An object's place in its collection; `namespace` is empty for cluster-scoped objects."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def key_of(obj: Obj) -> Key:
+    """The key of an object."""
+    metadata = obj["metadata"]
+    return Key(metadata.get("namespace", ""), metadata["name"])

@@ -1,0 +1,1 @@
+"""What a controller is made of: informers, keyed queues, the runner, leases, events."""

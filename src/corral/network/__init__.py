@@ -1,0 +1,1 @@
+"""Desired network rules and their writers."""

@@ -1,0 +1,1 @@
+"""Which machine runs which pod, and why not the others."""

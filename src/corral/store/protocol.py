@@ -1,0 +1,145 @@
+"""What a store is.
+
+A store maps keys (text, `/`-separated) to values (bytes) under one global, gap-free revision: the first write is
+revision 1, each write adds one. A write is acknowledged only when it is durable. A lost compare-and-swap is a value
+(`Conflict`); an exception means that the store is broken or was asked for the impossible. Current state is served from
+memory: an `Entry` is shared by all readers and never changes, apart from `memo`, a slot in which the reader above keeps
+what it derived from `value` (rendered bytes, decoded object), so that it derives it once.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from corral.base.errors import CorralError
+
+
+class Entry:
+    """A key's value as of one revision."""
+
+    __slots__ = ("created", "key", "memo", "revision", "value")
+
+    def __init__(self, key: str, value: bytes, revision: int, created: int) -> None:
+        self.key = key
+        self.value = value
+        self.revision = revision
+        """The revision of the write that made this value."""
+        self.created = created
+        """The revision of the write that created the key."""
+        self.memo: Any = None
+
+    def __repr__(self) -> str:
+        return f"Entry({self.key!r}, {len(self.value)} bytes, revision={self.revision}, created={self.created})"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A write that lost: `current` is what stands there instead (None: nothing does)."""
+
+    current: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One revision of the log. For a delete, `entry` has the last value and the revision of the delete."""
+
+    type: Literal["put", "delete"]
+    entry: Entry
+    previous: Entry | None
+    """What stood there before; None if the key was created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing, in key order."""
+
+    entries: Sequence[Entry]
+    revision: int
+    """The revision that the whole listing shows."""
+    more: bool
+    remaining: int
+    """How many entries follow this page."""
+
+
+class Compacted(CorralError):
+    """The revision asked for is older than what the store keeps; list again and watch from there."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"cannot serve revision {asked}: compacted, the oldest kept is {oldest}", "list again")
+        self.asked = asked
+        self.oldest = oldest
+
+
+class Future(CorralError):
+    """The revision asked for has not happened yet."""
+
+    def __init__(self, asked: int, current: int) -> None:
+        super().__init__(f"cannot serve revision {asked}: too large, the current one is {current}")
+        self.asked = asked
+        self.current = current
+
+
+class Full(CorralError):
+    """The disk is full: the write was not made and reads go on."""
+
+
+class Watch(Protocol):
+    """Changes after a revision, in order, without gaps, in batches of at least one.
+
+    Iteration ends when the watch is closed. A reader that falls behind its bounded buffer gets `Compacted`.
+    `progress()` is a revision up to which everything has been delivered (for bookmarks).
+    """
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Change]]: ...
+
+    def progress(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """About eight calls. All keys start with `/`; a prefix is any leading text of keys and should end with `/`."""
+
+    @property
+    def revision(self) -> int:
+        """The revision of the latest acknowledged write (0 in an empty store)."""
+
+    @property
+    def compacted(self) -> int:
+        """Revisions below this one cannot be listed or watched from."""
+
+    async def create(self, key: str, value: bytes) -> Entry | Conflict:
+        """Write a key that must not exist."""
+
+    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
+        """Write a key whose current value must be that of `revision`."""
+
+    async def delete(self, key: str, revision: int) -> Entry | Conflict:
+        """Remove a key whose current value must be that of `revision`; the entry has the last value and the
+        revision of the delete."""
+
+    def get(self, key: str) -> Entry | None:
+        """The current value, linearizable with every acknowledged write of this process."""
+
+    async def list(self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "") -> Page:
+        """Entries whose key starts with `prefix`, after the key `after`, as of `revision` (0: now).
+
+        Raises:
+            Compacted, Future: `revision` cannot be served.
+        """
+
+    def current(self, prefix: str) -> tuple[Sequence[Entry], int]:
+        """Everything under `prefix` now, and the revision it shows; the fast path of whole listings."""
+
+    def watch(self, prefix: str, *, after: int, buffer: int = 10_000) -> Watch:
+        """Changes with a revision above `after` under `prefix`.
+
+        Raises:
+            Compacted: `after` is older than what is kept.
+        """
+
+    async def compact(self, revision: int) -> None:
+        """Forget history below `revision`; current state stays."""
+
+    async def close(self) -> None:
+        """End the store; every acknowledged write is on disk."""
