@@ -1,0 +1,157 @@
+"""The transport over HTTPS.
+
+One pooled session carries calls and watches. A watch is a stream of JSON documents, one a line; lines may be of any
+length. Whatever goes wrong below HTTP becomes an `OSError`, as the seam demands.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from corral.client.api import ApiRequest, ApiResponse, WatchEvent
+from corral.client.client import decode
+
+_CONNECT_SECONDS: Final = 10.0
+_CALL_SECONDS: Final = 60.0
+_KEEPALIVE: Final = ((socket.SO_KEEPALIVE, 1),)
+_KEEPALIVE_TCP: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+"""A silent watch finds out within 30 s that its peer is gone, as client-go's HTTP/2 pings do."""
+
+
+class HttpTransport:
+    """Carries requests to one API server, as the holder of a bearer token or of the context's client certificate.
+
+    Args:
+        server_url: `https://host:port`, optionally with a path prefix.
+        ssl_context: trust and, if there is one, the client certificate; None for plain HTTP.
+        token: a bearer token, or empty.
+        server_name: the name that the server's certificate must have, if not the URL's host.
+        connections: how many calls may be under way at once; watches are not counted.
+    """
+
+    def __init__(
+        self,
+        server_url: str,
+        ssl_context: ssl.SSLContext | None = None,
+        token: str = "",
+        *,
+        server_name: str = "",
+        connections: int = 100,
+    ) -> None:
+        self.server_url = server_url.rstrip("/")
+        self._ssl = ssl_context
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._server_name = server_name or None
+        self._limit = asyncio.Semaphore(connections)
+        self._opened: aiohttp.ClientSession | None = None
+
+    def _session(self) -> aiohttp.ClientSession:
+        """Opened on first use, because a session belongs to the running loop."""
+        if self._opened is None or self._opened.closed:
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl if self._ssl is not None else True)
+            self._opened = aiohttp.ClientSession(connector=connector, headers=self._headers, auto_decompress=True)
+        return self._opened
+
+    def _url(self, request: ApiRequest) -> URL:
+        url = URL(self.server_url + request.path, encoded=False)
+        return url.with_query(dict(request.query)) if request.query else url
+
+    async def call(self, request: ApiRequest) -> ApiResponse:
+        """Perform one request.
+
+        Raises:
+            OSError: the server could not be reached, or the connection broke.
+        """
+        headers = {"Accept": request.accept}
+        if request.body:
+            headers["Content-Type"] = request.content_type
+        timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=_CONNECT_SECONDS)
+        async with self._limit:
+            try:
+                async with self._session().request(
+                    request.method,
+                    self._url(request),
+                    data=request.body or None,
+                    headers=headers,
+                    timeout=timeout,
+                    server_hostname=self._server_name,
+                ) as response:
+                    return ApiResponse(response.status, await response.read(), response.content_type)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise self._unreachable(error) from error
+
+    @asynccontextmanager
+    async def watch(self, request: ApiRequest) -> AsyncIterator[AsyncIterator[WatchEvent]]:
+        """Open a watch.
+
+        Raises:
+            StatusError: the server refuses it.
+            OSError: the server could not be reached.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        try:
+            response = await self._session().get(
+                self._url(request),
+                headers={"Accept": request.accept},
+                timeout=timeout,
+                server_hostname=self._server_name,
+            )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        try:
+            if response.status != 200:
+                decode(ApiResponse(response.status, await response.read()))
+            _keep_alive(response)
+            events = self._events(response)
+            try:
+                yield events
+            finally:
+                await events.aclose()
+        finally:
+            response.close()
+
+    async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[WatchEvent, None]:
+        pending = bytearray()
+        try:
+            async for chunk in response.content.iter_any():
+                scanned = len(pending)
+                pending += chunk
+                start = 0
+                while (end := pending.find(b"\n", max(start, scanned))) >= 0:
+                    line = bytes(pending[start:end])
+                    start = end + 1
+                    if line.strip():
+                        event = orjson.loads(line)
+                        yield WatchEvent(event["type"], event["object"])
+                del pending[:start]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: BaseException) -> OSError:
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            return error
+        return ConnectionError(f"cannot reach {self.server_url}: {error or type(error).__name__}")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._opened is not None:
+            await self._opened.close()
+
+
+def _keep_alive(response: aiohttp.ClientResponse) -> None:
+    connection = response.connection
+    transport = connection.transport if connection is not None else None
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None:
+        return
+    for option, value in _KEEPALIVE:
+        sock.setsockopt(socket.SOL_SOCKET, option, value)
+    for option, value in _KEEPALIVE_TCP:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
