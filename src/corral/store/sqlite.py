@@ -1,0 +1,265 @@
+"""The embedded store: SQLite underneath, current state in memory, one writer thread, group commit.
+
+Writes queue on the event loop. As long as no commit is under way, everything queued becomes one batch: each write is
+checked against the state in memory overlaid with the batch's earlier writes (so that writes to one key in one batch
+behave as if they came one by one), the writer thread commits the batch, and one call back on the loop makes it visible,
+wakes watchers and resolves the callers. While the disk is busy the next batch gathers, so that throughput grows with
+load and a lone write waits for nobody.
+
+Nothing is visible before it is durable, and a write that lost against another of its own batch is answered only when
+the winner is durable.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from corral.base.clock import Clock, SystemClock
+from corral.base.errors import CorralError
+from corral.store.compaction import CompactionPolicy
+from corral.store.database import Database
+from corral.store.protocol import Change, Conflict, Entry, Full
+from corral.store.state import State, Write, creation, decide, replacement
+
+_log = logging.getLogger(__name__)
+
+# A commit of more than this keeps later writers waiting for longer than the fsync it saves them.
+_BATCH_WRITES = 2_000
+_BATCH_BYTES = 8 << 20
+
+_Outcome: TypeAlias = Entry | Conflict
+_Answer: TypeAlias = "asyncio.Future[_Outcome]"
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Writes that become durable together."""
+
+    changes: list[Change]
+    answers: list[tuple[_Answer, _Outcome]]
+
+
+@dataclass(slots=True)
+class _Compaction:
+    """History to forget; `done` is None for the automatic ones."""
+
+    superseded: list[int]
+    revision: int
+    done: "asyncio.Future[None] | None"
+
+
+_Job: TypeAlias = _Batch | _Compaction
+
+
+class SqliteStore(State):
+    """`corral.store.protocol.Store` on one file."""
+
+    def __init__(
+        self, path: Path, database: Database, loop: asyncio.AbstractEventLoop, clock: Clock, policy: CompactionPolicy
+    ) -> None:
+        super().__init__(clock, policy)
+        self._path = path
+        self._database = database
+        self._loop = loop
+        self._queue: deque[tuple[Write, _Answer]] = deque()
+        self._compactions: deque[tuple[int, asyncio.Future[None] | None]] = deque()
+        self._busy = False
+        self._scheduled = False
+        self._closing = False
+        self._broken: CorralError | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, clock: Clock | None = None, policy: CompactionPolicy | None = None
+    ) -> "SqliteStore":
+        """Open the store at `path`, creating it if it does not exist.
+
+        Raises:
+            CorralError: another process has it open, it is of a newer version, or it is damaged.
+        """
+        database = await asyncio.to_thread(Database.open, path)
+        try:
+            contents = await asyncio.to_thread(database.load)
+        except CorralError:
+            database.close()
+            raise
+        loop = asyncio.get_running_loop()
+        store = cls(path, database, loop, clock or SystemClock(), policy or CompactionPolicy())
+        store._index.restore(contents.entries, contents.changes, contents.revision, contents.compacted)
+        store._thread.start()
+        return store
+
+    async def create(self, key: str, value: bytes) -> Entry | Conflict:
+        return await self._submit(creation(key, value))
+
+    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
+        return await self._submit(replacement("put", key, value, revision))
+
+    async def delete(self, key: str, revision: int) -> Entry | Conflict:
+        return await self._submit(replacement("delete", key, b"", revision))
+
+    async def compact(self, revision: int) -> None:
+        self._check_open()
+        self._index.check(max(revision, self.compacted))
+        done = self._loop.create_future()
+        self._compactions.append((revision, done))
+        self._schedule()
+        await done
+
+    async def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        while self._busy or self._queue or self._compactions:
+            self._idle = self._loop.create_future()
+            await self._idle
+        self._watchers.close()
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._database.close()
+
+    def _check_open(self) -> None:
+        if self._broken is not None:
+            raise _again(self._broken)
+        if self._closing:
+            raise CorralError(f"cannot write to the store {self._path}: it is closed")
+
+    def _submit(self, write: Write) -> _Answer:
+        self._check_open()
+        answer: _Answer = self._loop.create_future()
+        self._queue.append((write, answer))
+        self._schedule()
+        return answer
+
+    def _schedule(self) -> None:
+        # Through the loop, so that everything this turn of the loop writes goes into one batch.
+        if not self._busy and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Give the writer thread its next job, if there is one."""
+        self._scheduled = False
+        while not self._busy and (self._compactions or self._queue):
+            job = self._next_compaction() if self._compactions else self._next_batch()
+            if job is not None:
+                self._busy = True
+                self._jobs.put(job)
+        if not self._busy and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _next_batch(self) -> _Batch | None:
+        """Decide the queued writes, one after the other; None if that leaves nothing to commit."""
+        batch = _Batch([], [])
+        overlay: dict[str, Entry | None] = {}
+        revision, size = self._index.revision, 0
+        while self._queue and len(batch.answers) < _BATCH_WRITES and size < _BATCH_BYTES:
+            write, answer = self._queue.popleft()
+            key = write.key
+            outcome = decide(write, overlay[key] if key in overlay else self._index.get(key), revision + 1)
+            if isinstance(outcome, Change):
+                revision += 1
+                size += len(write.value)
+                overlay[key] = outcome.entry if outcome.type == "put" else None
+                batch.changes.append(outcome)
+                batch.answers.append((answer, outcome.entry))
+            elif key in overlay:
+                batch.answers.append((answer, outcome))
+            else:
+                _resolve(answer, outcome)
+        return batch if batch.changes else None
+
+    def _next_compaction(self) -> _Compaction | None:
+        revision, done = self._compactions.popleft()
+        if revision <= self.compacted:
+            if done is not None and not done.done():
+                done.set_result(None)
+            return None
+        return _Compaction(self._index.superseded(revision), revision, done)
+
+    def _work(self) -> None:
+        """The writer thread."""
+        while (job := self._jobs.get()) is not None:
+            error: Exception | None = None
+            try:
+                if isinstance(job, _Batch):
+                    self._database.append(job.changes)
+                else:
+                    self._database.compact(job.superseded, job.revision)
+            except Exception as failure:
+                error = failure
+            self._loop.call_soon_threadsafe(self._finished, job, error)
+
+    def _finished(self, job: _Job, error: Exception | None) -> None:
+        """Back on the loop: the job is durable, or `error` says why not."""
+        self._busy = False
+        failure = error if error is None or isinstance(error, Full) else self._break(error)
+        if isinstance(job, _Batch):
+            self._finish_batch(job, failure)
+        else:
+            self._finish_compaction(job, failure)
+        self._pump()
+
+    def _finish_batch(self, batch: _Batch, failure: CorralError | None) -> None:
+        if failure is not None:
+            for answer, _ in batch.answers:
+                _refuse(answer, failure)
+            return
+        target = self._apply(batch.changes)
+        for answer, outcome in batch.answers:
+            _resolve(answer, outcome)
+        if target > self.compacted and not self._compactions and not self._closing:
+            self._compactions.append((target, None))
+
+    def _finish_compaction(self, compaction: _Compaction, failure: CorralError | None) -> None:
+        done = compaction.done
+        if failure is None:
+            self._index.forget(compaction.revision)
+            if done is not None and not done.done():
+                done.set_result(None)
+        elif done is not None:
+            _refuse(done, failure)
+        elif isinstance(failure, Full):
+            _log.warning("cannot compact the store %s: no space left; history is kept until there is", self._path)
+
+    def _break(self, error: Exception) -> CorralError:
+        """After an I/O error nobody can say what is on disk: refuse all further writes, until a restart reads it."""
+        broken = CorralError(
+            f"cannot write to the store {self._path}: {error}", "check the disk, then start the cell again"
+        )
+        broken.__cause__ = error
+        self._broken = broken
+        _log.error("the store %s is broken and takes no more writes: %s", self._path, error)
+        while self._queue:
+            _, answer = self._queue.popleft()
+            _refuse(answer, broken)
+        while self._compactions:
+            _, done = self._compactions.popleft()
+            if done is not None:
+                _refuse(done, broken)
+        return broken
+
+
+def _resolve(answer: _Answer, outcome: _Outcome) -> None:
+    if not answer.done():
+        answer.set_result(outcome)
+
+
+def _refuse(answer: "asyncio.Future[_Outcome] | asyncio.Future[None]", failure: CorralError) -> None:
+    if not answer.done():
+        answer.set_exception(_again(failure))
+
+
+def _again(failure: CorralError) -> CorralError:
+    """The same failure as an exception of its own: one object raised many times would gather all their tracebacks."""
+    copy = type(failure)(failure.message, failure.remedy)
+    copy.__cause__ = failure.__cause__
+    return copy

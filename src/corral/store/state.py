@@ -1,0 +1,94 @@
+"""What the stores of one process share: reads, watches, and the step from a write to a change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from corral.base.clock import Clock
+from corral.base.errors import CorralError
+from corral.store.compaction import CompactionClock, CompactionPolicy
+from corral.store.index import Index
+from corral.store.protocol import Change, Conflict, Entry, Page, Watch
+from corral.store.watchers import Watchers
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that was asked for; `revision` is what it must find (0: the key must not exist)."""
+
+    type: Literal["put", "delete"]
+    key: str
+    value: bytes
+    revision: int
+
+
+def decide(write: Write, current: Entry | None, revision: int) -> Change | Conflict:
+    """What `write` does at `revision` to a key that holds `current`: the compare-and-swap, purely."""
+    if (current.revision if current is not None else 0) != write.revision:
+        return Conflict(current)
+    if current is None:
+        return Change("put", Entry(write.key, write.value, revision, revision), None)
+    value = current.value if write.type == "delete" else write.value
+    return Change(write.type, Entry(write.key, value, revision, current.created), current)
+
+
+def creation(key: str, value: bytes) -> Write:
+    """A write of a key that must not exist."""
+    if not key.startswith("/"):
+        raise CorralError(f"cannot write the key {key!r}: keys start with '/'")
+    return Write("put", key, value, 0)
+
+
+def replacement(type: Literal["put", "delete"], key: str, value: bytes, revision: int) -> Write:
+    """A write of a key whose current value must be that of `revision`."""
+    # Zero would mean "must not exist"; no value has revision -1, so that such a write always loses.
+    return Write(type, key, value, revision if revision > 0 else -1)
+
+
+class State:
+    """The reading half of a store, served from memory on the event loop's thread."""
+
+    def __init__(self, clock: Clock, policy: CompactionPolicy) -> None:
+        self._clock = clock
+        self._index = Index()
+        self._watchers = Watchers()
+        self._compaction = CompactionClock(policy)
+
+    @property
+    def revision(self) -> int:
+        return self._index.revision
+
+    @property
+    def compacted(self) -> int:
+        return self._index.compacted
+
+    def get(self, key: str) -> Entry | None:
+        return self._index.get(key)
+
+    async def list(self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "") -> Page:
+        return self._index.page(prefix, revision, limit, after)
+
+    def current(self, prefix: str) -> tuple[Sequence[Entry], int]:
+        return self._index.current(prefix), self._index.revision
+
+    def watch(self, prefix: str, *, after: int, buffer: int = 10_000) -> Watch:
+        """Changes above `after` under `prefix`.
+
+        Raises:
+            Compacted: `after` is older than what is kept.
+            Future: `after` has not happened yet.
+        """
+        self._index.check(after)
+        backlog = [change for change in self._index.since(after) if change.entry.key.startswith(prefix)]
+        return self._watchers.open(prefix, after, backlog, buffer, self._latest)
+
+    def _latest(self) -> int:
+        return self._index.revision
+
+    def _apply(self, changes: Sequence[Change]) -> int:
+        """Make durable changes visible; returns the revision that history may now be compacted to."""
+        self._index.apply(changes)
+        self._watchers.publish(changes)
+        now = self._clock.monotonic()
+        self._compaction.note(self._index.revision, now)
+        return self._compaction.target(self._index.revision, self._index.compacted, now)

@@ -1,0 +1,141 @@
+"""Fan-out: each watcher gets the changes under its prefix, in a buffer of its own that cannot grow without bound.
+
+A batch of changes is sorted out once per distinct prefix, not once per watcher: a thousand watchers of one collection
+cost a thousand list extensions and wake-ups. Prefixes are found by their lengths, so that a write looks up a few dozen
+leading texts of its key whatever the number of watchers.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from corral.store.protocol import Change, Compacted
+
+
+class Watcher:
+    """One watch, see `corral.store.protocol.Watch`."""
+
+    def __init__(
+        self,
+        prefix: str,
+        after: int,
+        backlog: Sequence[Change],
+        buffer: int,
+        latest: Callable[[], int],
+        drop: Callable[["Watcher"], None],
+    ) -> None:
+        self.prefix = prefix
+        self._pending: list[Change] = list(backlog)
+        self._delivered = after
+        self._buffer = buffer
+        self._room = buffer + len(backlog)
+        self._latest = latest
+        self._drop = drop
+        self._closed = False
+        self._behind: Compacted | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def offer(self, changes: Sequence[Change]) -> bool:
+        """Add changes; False if they do not fit, and then the reader gets `Compacted`."""
+        if len(self._pending) + len(changes) > self._room:
+            self._behind = Compacted(self._delivered, self._latest())
+            self._pending.clear()
+            self._wake()
+            return False
+        self._pending += changes
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Change]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Change]:
+        while not self._pending:
+            if self._behind is not None:
+                raise self._behind
+            if self._closed:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        batch = self._pending
+        self._pending = []
+        self._room = self._buffer
+        self._delivered = batch[-1].entry.revision
+        return batch
+
+    def progress(self) -> int:
+        """The revision up to which everything under the prefix has been handed out."""
+        if self._pending or self._behind is not None or self._closed:
+            return self._delivered
+        return self._latest()
+
+    def close(self) -> None:
+        """End the watch: what is buffered is dropped and the iteration ends."""
+        if not self._closed:
+            self._closed = True
+            self._pending.clear()
+            self._drop(self)
+            self._wake()
+
+
+class Watchers:
+    """All watches of a store."""
+
+    def __init__(self) -> None:
+        self._by_prefix: dict[str, dict[Watcher, None]] = {}
+        self._lengths: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return sum(len(watchers) for watchers in self._by_prefix.values())
+
+    def open(
+        self, prefix: str, after: int, backlog: Sequence[Change], buffer: int, latest: Callable[[], int]
+    ) -> Watcher:
+        """A watcher that begins with `backlog` and gets everything published from now on."""
+        watcher = Watcher(prefix, after, backlog, buffer, latest, self._discard)
+        if prefix not in self._by_prefix:
+            self._by_prefix[prefix] = {}
+            self._lengths[len(prefix)] += 1
+        self._by_prefix[prefix][watcher] = None
+        return watcher
+
+    def _discard(self, watcher: Watcher) -> None:
+        watchers = self._by_prefix.get(watcher.prefix)
+        if watchers is None or watcher not in watchers:
+            return
+        del watchers[watcher]
+        if not watchers:
+            del self._by_prefix[watcher.prefix]
+            length = len(watcher.prefix)
+            self._lengths[length] -= 1
+            if not self._lengths[length]:
+                del self._lengths[length]
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        """Hand `changes` to every watcher they concern; a watcher that has no room is dropped."""
+        for prefix, batch in self._sort_out(changes).items():
+            slow = [watcher for watcher in self._by_prefix[prefix] if not watcher.offer(batch)]
+            for watcher in slow:
+                self._discard(watcher)
+
+    def _sort_out(self, changes: Sequence[Change]) -> dict[str, list[Change]]:
+        batches: dict[str, list[Change]] = {}
+        for change in changes:
+            key = change.entry.key
+            for length in self._lengths:
+                prefix = key[:length]
+                if len(key) >= length and prefix in self._by_prefix:
+                    batches.setdefault(prefix, []).append(change)
+        return batches
+
+    def close(self) -> None:
+        """End all watches."""
+        for watcher in [watcher for watchers in self._by_prefix.values() for watcher in watchers]:
+            watcher.close()
