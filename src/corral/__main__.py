@@ -1,0 +1,5 @@
+"""`python -m corral`."""
+
+from corral.app.main import main
+
+main()

@@ -1,0 +1,101 @@
+"""What a cell is told by whoever starts it. Only this room reads configuration."""
+
+import hashlib
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.base.errors import CorralError
+
+DEFAULT_DATA_DIR = Path("/var/lib/corral")
+DEFAULT_PORT = 6443
+LAYOUT_VERSION = 1
+"""Of the data directory; a cell refuses a directory of a newer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellConfig:
+    """One cell on this machine."""
+
+    data_dir: Path = DEFAULT_DATA_DIR
+    host: str = "0.0.0.0"
+    """The address that the API listens on: all, because pods reach it through their bridge."""
+    port: int = DEFAULT_PORT
+    """0 is any free port."""
+    agent: bool = True
+    node_name: str = ""
+    engine: str = "auto"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.data_dir / "kubeconfig"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.data_dir / "run"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.run_dir / "corral.pid"
+
+    @property
+    def agent_dir(self) -> Path:
+        return self.data_dir / "agent"
+
+    @property
+    def name(self) -> str:
+        """Tells this cell's bridge, cgroups and mounts from those of other cells on the machine."""
+        return hashlib.sha256(str(self.data_dir.resolve()).encode()).hexdigest()[:8]
+
+    @property
+    def machine(self) -> str:
+        """The name of this machine's Node."""
+        return self.node_name or socket.gethostname().lower().replace("_", "-")
+
+
+def machine_address() -> str:
+    """The address by which others reach this machine: that of the default route, or loopback without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Connecting a datagram socket sends nothing; it only asks the kernel for a route (RFC 5737 address).
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def prepare_data_dir(config: CellConfig) -> None:
+    """Make the data directory, or check that it is one of ours and not of a newer Corral.
+
+    Raises:
+        CorralError: it cannot be used.
+    """
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        config.data_dir.chmod(0o711)
+        for directory in (config.run_dir, config.data_dir / "log"):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        marker = config.data_dir / "version"
+        if not marker.exists():
+            _write_atomically(marker, f"{LAYOUT_VERSION}\n")
+        found = marker.read_text().strip()
+    except OSError as error:
+        raise CorralError(
+            f"cannot use {config.data_dir} as data directory: {error.strerror}: {error.filename}",
+            "run as root, free space, or choose another with --data-dir",
+        ) from error
+    if not found.isdigit() or int(found) > LAYOUT_VERSION:
+        raise CorralError(
+            f"cannot use {config.data_dir}: its layout is version {found}, this Corral knows {LAYOUT_VERSION}",
+            "upgrade Corral, or choose another --data-dir",
+        )
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

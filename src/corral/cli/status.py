@@ -1,0 +1,76 @@
+"""`corral status`: the cell at a glance."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from corral.base.clock import parse_rfc3339
+from corral.base.quantities import milli, whole
+from corral.cli import terminal
+from corral.cli.session import Session, connected
+from corral.kinds.conditions import is_true
+from corral.kinds.podspec import is_terminal, pod_requests
+from corral.kinds.resources import NODES, PODS
+from corral.kinds.types import Obj
+
+
+@click.command("status", short_help="Show the cell: its server, machines and load.")
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Output format.")
+@connected
+async def command(session: Session, output: str | None) -> int:
+    """Show the cell; the exit code is 0 if its server answers and every machine is ready."""
+    version = await session.client.raw("/version")
+    nodes = (await session.client.list(NODES))["items"]
+    pods = (await session.client.list(PODS))["items"]
+    machines = [machine(node, pods) for node in nodes]
+    phases = Counter(str(pod.get("status", {}).get("phase", "Unknown")) for pod in pods)
+    ready = all(entry["ready"] for entry in machines)
+    if output == "json":
+        data = {"server": session.server, "version": version["gitVersion"], "machines": machines, "pods": dict(phases)}
+        click.echo(json.dumps(data, indent=4))
+        return 0 if ready else 1
+    click.echo(f"cell      {session.server} (Kubernetes API {version['gitVersion']})")
+    click.echo(f"pods      {', '.join(f'{count} {phase}' for phase, count in sorted(phases.items())) or 'none'}")
+    header = ["MACHINE", "STATUS", "CPU", "MEMORY", "PODS", "AGE", "ADDRESS"]
+    click.echo(terminal.columns(header, [_row(entry) for entry in machines]))
+    return 0 if ready else 1
+
+
+def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:
+    """A machine's readiness and how much of it is reserved; CPU in millicores, memory in bytes, age in seconds."""
+    name = node["metadata"]["name"]
+    here = [pod for pod in pods if pod["spec"].get("nodeName") == name and not is_terminal(pod)]
+    requests = [pod_requests(pod) for pod in here]
+    status = node.get("status", {})
+    allocatable = status.get("allocatable", {})
+    born = parse_rfc3339(node["metadata"]["creationTimestamp"])
+    return {
+        "name": name,
+        "ready": is_true(node, "Ready"),
+        "cordoned": bool(node["spec"].get("unschedulable")),
+        "cpu": {"reserved": sum(r.get("cpu", 0) for r in requests), "allocatable": milli(allocatable.get("cpu", 0))},
+        "memory": {
+            "reserved": sum(r.get("memory", 0) for r in requests),
+            "allocatable": whole(allocatable.get("memory", 0)),
+        },
+        "pods": {"running": len(here), "allocatable": whole(allocatable.get("pods", 0))},
+        "age": int((datetime.now(UTC) - born).total_seconds()),
+        "address": next((a["address"] for a in status.get("addresses", ()) if a["type"] == "InternalIP"), ""),
+    }
+
+
+def _row(entry: dict[str, Any]) -> list[str]:
+    cpu, memory, pods = entry["cpu"], entry["memory"], entry["pods"]
+    state = "Ready" if entry["ready"] else "NotReady"
+    return [
+        entry["name"],
+        state + (",Cordoned" if entry["cordoned"] else ""),
+        f"{cpu['reserved'] / 1000:.2f}/{cpu['allocatable'] / 1000:g}",
+        f"{memory['reserved'] / 2**30:.1f}/{memory['allocatable'] / 2**30:.1f} GiB",
+        f"{pods['running']}/{pods['allocatable']}",
+        terminal.age(entry["age"]),
+        entry["address"],
+    ]
