@@ -125,11 +125,14 @@ class Informer:
 
     async def wait_for(self, key: Key, resource_version: str) -> None:
         """Return when the copy shows `key` at `resource_version` or later: how a writer waits for its own write."""
-        revision = int(resource_version)
-        if self.revision >= revision:
-            return
         obj = self._objects.get(key)
-        if obj is not None and _revision(obj) >= revision:
+        revision = int(resource_version)
+        if obj is None or _revision(obj) < revision:
+            await self.reached(revision)
+
+    async def reached(self, revision: int) -> None:
+        """Return when the copy shows everything up to `revision`."""
+        if self.revision >= revision:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, (revision, next(self._order), future))

@@ -1,0 +1,1 @@
+"""What controllers that own pods share: making, claiming, ranking and creating them."""

@@ -1,0 +1,88 @@
+"""Small facts about pods, and pods made of a template. Pure."""
+
+from copy import deepcopy
+from datetime import datetime, timedelta
+
+from corral.base.clock import parse_rfc3339
+from corral.kinds import conditions
+from corral.kinds.owners import controller_of, controller_reference
+from corral.kinds.podspec import is_ready, is_terminal
+from corral.kinds.types import Obj, Resource
+
+CONTROLLER_INDEX = "controller"
+"""The index of pods (and of ReplicaSets) by the uid of their controller; orphans stand under `orphan_key`."""
+
+
+def orphan_key(namespace: str) -> str:
+    """Where the controller index keeps objects of `namespace` that have no controller."""
+    return f"orphans of {namespace}"
+
+
+def controller_index(obj: Obj) -> list[str]:
+    """The indexer of `CONTROLLER_INDEX`."""
+    reference = controller_of(obj)
+    return [reference["uid"] if reference is not None else orphan_key(obj["metadata"].get("namespace", ""))]
+
+
+def owner_name(obj: Obj, resource: Resource) -> str | None:
+    """The name of the object's controller, if that is a `resource` (any version of its group)."""
+    reference = controller_of(obj)
+    if reference is None or reference.get("kind") != resource.kind:
+        return None
+    group = reference.get("apiVersion", "").rpartition("/")[0]
+    return reference["name"] if group == resource.group else None
+
+
+def is_deleting(obj: Obj) -> bool:
+    """Whether deletion has been asked for."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def is_active(pod: Obj) -> bool:
+    """Whether the pod runs or will run: not ended, not being deleted."""
+    return not is_terminal(pod) and not is_deleting(pod)
+
+
+def is_terminating(pod: Obj) -> bool:
+    """Whether the pod is on its way out but has not ended yet."""
+    return is_deleting(pod) and not is_terminal(pod)
+
+
+def ready_since(pod: Obj) -> datetime | None:
+    """When the pod became ready; None if it is not."""
+    condition = conditions.get(pod, "Ready")
+    if condition is None or condition.get("status") != "True" or not condition.get("lastTransitionTime"):
+        return None
+    return parse_rfc3339(condition["lastTransitionTime"])
+
+
+def available_in(pod: Obj, min_ready_seconds: int, now: datetime) -> float | None:
+    """Seconds until the pod counts as available: 0 if it does, None if it is not even ready."""
+    if not is_ready(pod):
+        return None
+    since = ready_since(pod)
+    if min_ready_seconds <= 0 or since is None:
+        return 0.0
+    return max(0.0, (since + timedelta(seconds=min_ready_seconds) - now).total_seconds())
+
+
+def from_template(template: Obj, owner: Obj, *, prefix: str = "") -> Obj:
+    """A pod as `template` says, managed by `owner`, with a generated name after `prefix` (default: the owner's)."""
+    described = template.get("metadata") or {}
+    metadata: Obj = {
+        "generateName": (prefix or owner["metadata"]["name"]) + "-",
+        "namespace": owner["metadata"]["namespace"],
+        "labels": dict(described.get("labels") or {}),
+        "ownerReferences": [controller_reference(owner)],
+    }
+    if described.get("annotations"):
+        metadata["annotations"] = dict(described["annotations"])
+    if described.get("finalizers"):
+        metadata["finalizers"] = list(described["finalizers"])
+    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": deepcopy(template.get("spec") or {})}
+
+
+def restarts(pod: Obj) -> int:
+    """The most restarts of any container of the pod."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return max((int(status.get("restartCount") or 0) for status in statuses), default=0)
