@@ -30,6 +30,9 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    field_selector: str = ""
+    """As in the query of a list, watch or deletecollection."""
+    label_selector: str = ""
 
     @property
     def is_resource(self) -> bool:
@@ -63,5 +66,7 @@ class Authorizer(Protocol):
 
     def authorize(self, user: User, attributes: Attributes) -> Decision: ...
 
-    def rules_for(self, user: User, namespace: str) -> tuple[Sequence[Mapping[str, object]], Sequence[Mapping[str, object]]]:
+    def rules_for(
+        self, user: User, namespace: str
+    ) -> tuple[Sequence[Mapping[str, object]], Sequence[Mapping[str, object]]]:
         """Resource rules and non-resource rules, for SelfSubjectRulesReview (`kubectl auth can-i --list`)."""

@@ -1,0 +1,32 @@
+"""The system's namespaces and priority classes."""
+
+from corral.kinds.types import Obj
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+# pkg/apis/scheduling: above every user's class (at most one thousand million).
+_PRIORITIES = (
+    ("system-cluster-critical", 2_000_000_000, "For pods that the cell needs and that may move to another machine."),
+    ("system-node-critical", 2_000_001_000, "For pods that their machine needs and that must not move."),
+)
+
+
+def basics() -> list[Obj]:
+    """Namespaces first: the namespaced objects of the bootstrap live in them."""
+    return [*map(_namespace, NAMESPACES), *(_priority_class(*row) for row in _PRIORITIES)]
+
+
+def _namespace(name: str) -> Obj:
+    labels = {"kubernetes.io/metadata.name": name}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _priority_class(name: str, value: int, description: str) -> Obj:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": value,
+        "description": description,
+        "preemptionPolicy": "PreemptLowerPriority",
+    }
