@@ -25,10 +25,13 @@ class CompactionClock:
     def __init__(self, policy: CompactionPolicy) -> None:
         self._policy = policy
         self._marks: deque[tuple[float, int]] = deque()
+        self._aged = 0
 
     def note(self, revision: int, now: float) -> None:
         """`revision` was the latest at the monotonic time `now`."""
-        if not self._marks or now - self._marks[-1][0] >= 1.0:
+        if self._marks and now - self._marks[-1][0] < 1.0:
+            self._marks[-1] = (self._marks[-1][0], revision)
+        else:
             self._marks.append((now, revision))
 
     def target(self, revision: int, compacted: int, now: float) -> int:
@@ -40,11 +43,7 @@ class CompactionClock:
         spare = revision - policy.keep
         if spare - compacted < policy.step:
             return compacted
-        aged = compacted
         while self._marks and now - self._marks[0][0] >= policy.seconds:
-            aged = self._marks[0][1]
-            if aged > spare:
-                break
-            self._marks.popleft()
-        due = min(spare, max(aged, revision - policy.most))
+            self._aged = self._marks.popleft()[1]
+        due = min(spare, max(self._aged, revision - policy.most))
         return min(due, compacted + policy.step) if due - compacted >= policy.step else compacted

@@ -26,8 +26,10 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('compacted', 0);
 """
 _INSERT_ONE = "INSERT INTO log VALUES (?, ?, ?, ?)"
+# SQLite's substr makes NULL, which means a delete here, of a part of an empty blob.
 _INSERT_MANY = (
-    "INSERT INTO log SELECT value ->> 0, value ->> 1, value ->> 2, substr(?2, value ->> 3, value ->> 4)"
+    "INSERT INTO log SELECT value ->> 0, value ->> 1, value ->> 2,"
+    " CASE WHEN value ->> 4 > 0 THEN substr(?2, value ->> 3, value ->> 4) WHEN value ->> 4 = 0 THEN x'' END"
     " FROM json_each(?1)"
 )
 _DELETE = "DELETE FROM log WHERE revision IN (SELECT value FROM json_each(?))"

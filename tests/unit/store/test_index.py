@@ -1,0 +1,95 @@
+"""The state that reads are served from."""
+
+import pytest
+
+from corral.store.index import Index
+from corral.store.protocol import Change, Entry
+from corral.store.state import Write, decide
+
+
+def put(index: Index, key: str, value: bytes = b"") -> Entry:
+    current = index.get(key)
+    outcome = decide(Write("put", key, value, current.revision if current else 0), current, index.revision + 1)
+    assert isinstance(outcome, Change)
+    index.apply([outcome])
+    return outcome.entry
+
+
+def delete(index: Index, key: str) -> Entry:
+    current = index.get(key)
+    assert current is not None
+    outcome = decide(Write("delete", key, b"", current.revision), current, index.revision + 1)
+    assert isinstance(outcome, Change)
+    index.apply([outcome])
+    return outcome.entry
+
+
+def test_a_listing_is_the_same_object_until_something_under_it_is_written() -> None:
+    index = Index()
+    put(index, "/a/b/1")
+    put(index, "/a/c/1")
+    listing, other = index.current("/a/b/"), index.current("/a/")
+    put(index, "/a/c/2")
+    assert index.current("/a/b/") is listing
+    assert index.current("/a/") is not other
+    delete(index, "/a/b/1")
+    assert index.current("/a/b/") == ()
+
+
+def test_the_listing_cache_is_bounded() -> None:
+    index = Index()
+    put(index, "/a/b")
+    for number in range(3_000):
+        index.current(f"/{number}/")
+        index.at(f"/{number}/", 1)
+    assert len(index._views) <= 1_024
+    assert len(index._past) <= 8
+
+
+def test_a_gap_between_revisions_is_refused() -> None:
+    index = Index()
+    with pytest.raises(AssertionError, match="cannot follow"):
+        index.apply([Change("put", Entry("/a", b"", 2, 2), None)])
+
+
+def test_pages_of_the_past_are_built_once() -> None:
+    index = Index()
+    for number in range(10):
+        put(index, f"/a/{number}")
+    put(index, "/a/9", b"new")
+    assert index.at("/a/", 10) is index.at("/a/", 10)
+    put(index, "/a/8", b"new")
+    assert [entry.value for entry in index.at("/a/", 10)] == [b""] * 10
+    assert [entry.value for entry in index.at("/a/", 11)] == [b""] * 9 + [b"new"]
+
+
+def test_superseded_names_what_no_reader_can_ask_for_any_more() -> None:
+    index = Index()
+    put(index, "/a/1")
+    put(index, "/a/1")
+    put(index, "/a/2")
+    delete(index, "/a/2")
+    put(index, "/a/1")
+    assert sorted(index.superseded(4)) == [1, 3, 4]
+    index.forget(4)
+    assert index.superseded(5) == [2]
+    index.forget(2)
+    assert index.compacted == 4
+
+
+def test_what_readers_keep_on_superseded_entries_is_dropped_after_a_while() -> None:
+    index = Index()
+    first = put(index, "/a/1")
+    kept = put(index, "/a/2")
+    gone = put(index, "/a/3")
+    second = put(index, "/a/1")
+    deleted = delete(index, "/a/3")
+    for entry in (first, kept, gone, second, deleted):
+        entry.memo = "rendered"
+    for _ in range(500):
+        put(index, "/b/1")
+    assert first.memo == "rendered"
+    for _ in range(500):
+        put(index, "/b/1")
+    assert (first.memo, gone.memo, deleted.memo) == (None, None, None)
+    assert (kept.memo, second.memo) == ("rendered", "rendered")

@@ -1,0 +1,54 @@
+"""Fan-out to watchers."""
+
+import pytest
+
+from corral.store.protocol import Change, Compacted, Entry
+from corral.store.watchers import Watchers
+
+
+def change(revision: int, key: str) -> Change:
+    return Change("put", Entry(key, b"", revision, revision), None)
+
+
+def latest() -> int:
+    return 99
+
+
+async def test_each_watcher_gets_its_own_prefix_only() -> None:
+    watchers = Watchers()
+    pods, web, nodes = (watchers.open(prefix, 0, [], 10, latest) for prefix in ("/pods/", "/pods/web/", "/nodes/"))
+    batch = [change(1, "/pods/web/a"), change(2, "/pods/db/a"), change(3, "/nodes/a"), change(4, "/po")]
+    watchers.publish(batch)
+    assert list(await anext(pods)) == batch[:2]
+    assert list(await anext(web)) == batch[:1]
+    assert list(await anext(nodes)) == batch[2:3]
+
+
+async def test_a_dropped_or_closed_watcher_leaves_nothing_behind() -> None:
+    watchers = Watchers()
+    slow, closed = watchers.open("/a/", 0, [], 1, latest), watchers.open("/b/", 0, [], 1, latest)
+    watchers.publish([change(1, "/a/1"), change(2, "/a/2")])
+    closed.close()
+    assert len(watchers) == 0
+    assert watchers._lengths == {}
+    with pytest.raises(Compacted):
+        await anext(slow)
+    slow.close()
+
+
+async def test_a_backlog_longer_than_the_buffer_can_be_read() -> None:
+    watchers = Watchers()
+    watcher = watchers.open("/a/", 0, [change(number, "/a/1") for number in range(1, 6)], 2, latest)
+    watchers.publish([change(6, "/a/1")])
+    assert len(await anext(watcher)) == 6
+    watchers.publish([change(7, "/a/1"), change(8, "/a/1"), change(9, "/a/1")])
+    with pytest.raises(Compacted):
+        await anext(watcher)
+
+
+async def test_closing_all_ends_every_iteration() -> None:
+    watchers = Watchers()
+    opened = [watchers.open("/a/", 0, [change(1, "/a/1")], 2, latest) for _ in range(3)]
+    watchers.close()
+    for watcher in opened:
+        assert [batch async for batch in watcher] == []
