@@ -1,0 +1,132 @@
+"""What the published schemas do not say: enumerations of Go string types, and `required` names that are not enforced.
+
+Source of both: the Go types and `validation.go` of Kubernetes 1.36, read by hand.
+"""
+
+from collections.abc import Mapping, Sequence
+
+_PROTOCOL = ("SCTP", "TCP", "UDP")
+_PULL = ("Always", "IfNotPresent", "Never")
+_MESSAGE = ("FallbackToLogsOnError", "File")
+_SELECTOR_OPERATOR = ("In", "NotIn", "Exists", "DoesNotExist")
+_TAINT_EFFECT = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+ENUMS: Mapping[str, Sequence[str]] = {
+    "apps.v1.DaemonSetUpdateStrategy.type": ("OnDelete", "RollingUpdate"),
+    "apps.v1.DeploymentStrategy.type": ("Recreate", "RollingUpdate"),
+    "apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy.whenDeleted": ("Delete", "Retain"),
+    "apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy.whenScaled": ("Delete", "Retain"),
+    "apps.v1.StatefulSetSpec.podManagementPolicy": ("OrderedReady", "Parallel"),
+    "apps.v1.StatefulSetUpdateStrategy.type": ("OnDelete", "RollingUpdate"),
+    "autoscaling.v2.HPAScalingPolicy.type": ("Percent", "Pods"),
+    "autoscaling.v2.HPAScalingRules.selectPolicy": ("Disabled", "Max", "Min"),
+    "autoscaling.v2.MetricSpec.type": ("ContainerResource", "External", "Object", "Pods", "Resource"),
+    "autoscaling.v2.MetricTarget.type": ("AverageValue", "Utilization", "Value"),
+    "batch.v1.CronJobSpec.concurrencyPolicy": ("Allow", "Forbid", "Replace"),
+    "batch.v1.JobSpec.completionMode": ("Indexed", "NonIndexed"),
+    "batch.v1.JobSpec.podReplacementPolicy": ("Failed", "TerminatingOrFailed"),
+    "batch.v1.PodFailurePolicyOnExitCodesRequirement.operator": ("In", "NotIn"),
+    "batch.v1.PodFailurePolicyRule.action": ("Count", "FailIndex", "FailJob", "Ignore"),
+    "core.v1.AppArmorProfile.type": ("Localhost", "RuntimeDefault", "Unconfined"),
+    "core.v1.Container.imagePullPolicy": _PULL,
+    "core.v1.Container.terminationMessagePolicy": _MESSAGE,
+    "core.v1.ContainerPort.protocol": _PROTOCOL,
+    "core.v1.ContainerResizePolicy.restartPolicy": ("NotRequired", "RestartContainer"),
+    "core.v1.ContainerRestartRule.action": ("Restart", "RestartAllContainers"),
+    "core.v1.ContainerRestartRuleOnExitCodes.operator": ("In", "NotIn"),
+    "core.v1.EphemeralContainer.imagePullPolicy": _PULL,
+    "core.v1.EphemeralContainer.terminationMessagePolicy": _MESSAGE,
+    "core.v1.HTTPGetAction.scheme": ("HTTP", "HTTPS"),
+    "core.v1.LimitRangeItem.type": ("Container", "PersistentVolumeClaim", "Pod"),
+    "core.v1.NodeSelectorRequirement.operator": (*_SELECTOR_OPERATOR, "Gt", "Lt"),
+    "core.v1.PersistentVolumeClaimSpec.accessModes": (
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOnce",
+        "ReadWriteOncePod",
+    ),
+    "core.v1.PersistentVolumeClaimSpec.volumeMode": ("Block", "Filesystem"),
+    "core.v1.PersistentVolumeSpec.accessModes": (
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOnce",
+        "ReadWriteOncePod",
+    ),
+    "core.v1.PersistentVolumeSpec.persistentVolumeReclaimPolicy": ("Delete", "Recycle", "Retain"),
+    "core.v1.PersistentVolumeSpec.volumeMode": ("Block", "Filesystem"),
+    "core.v1.PodOS.name": ("linux", "windows"),
+    "core.v1.PodSecurityContext.fsGroupChangePolicy": ("Always", "OnRootMismatch"),
+    "core.v1.PodSecurityContext.supplementalGroupsPolicy": ("Merge", "Strict"),
+    "core.v1.PodSpec.dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    "core.v1.PodSpec.preemptionPolicy": ("Never", "PreemptLowerPriority"),
+    "core.v1.PodSpec.restartPolicy": ("Always", "Never", "OnFailure"),
+    "core.v1.SeccompProfile.type": ("Localhost", "RuntimeDefault", "Unconfined"),
+    "core.v1.SecurityContext.procMount": ("Default", "Unmasked"),
+    "core.v1.ServicePort.protocol": _PROTOCOL,
+    "core.v1.ServiceSpec.externalTrafficPolicy": ("Cluster", "Local"),
+    "core.v1.ServiceSpec.internalTrafficPolicy": ("Cluster", "Local"),
+    "core.v1.ServiceSpec.ipFamilyPolicy": ("PreferDualStack", "RequireDualStack", "SingleStack"),
+    "core.v1.ServiceSpec.sessionAffinity": ("ClientIP", "None"),
+    "core.v1.ServiceSpec.type": ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"),
+    "core.v1.Taint.effect": _TAINT_EFFECT,
+    "core.v1.Toleration.effect": _TAINT_EFFECT,
+    "core.v1.Toleration.operator": ("Equal", "Exists", "Gt", "Lt"),
+    "core.v1.TopologySpreadConstraint.nodeAffinityPolicy": ("Honor", "Ignore"),
+    "core.v1.TopologySpreadConstraint.nodeTaintsPolicy": ("Honor", "Ignore"),
+    "core.v1.TopologySpreadConstraint.whenUnsatisfiable": ("DoNotSchedule", "ScheduleAnyway"),
+    "core.v1.VolumeMount.mountPropagation": ("Bidirectional", "HostToContainer", "None"),
+    "core.v1.VolumeMount.recursiveReadOnly": ("Disabled", "Enabled", "IfPossible"),
+    "discovery.v1.EndpointSlice.addressType": ("FQDN", "IPv4", "IPv6"),
+    "meta.v1.LabelSelectorRequirement.operator": _SELECTOR_OPERATOR,
+    "networking.v1.HTTPIngressPath.pathType": ("Exact", "ImplementationSpecific", "Prefix"),
+    "networking.v1.NetworkPolicyPort.protocol": _PROTOCOL,
+    "networking.v1.NetworkPolicySpec.policyTypes": ("Egress", "Ingress"),
+    "policy.v1.PodDisruptionBudgetSpec.unhealthyPodEvictionPolicy": ("AlwaysAllow", "IfHealthyBudget"),
+    "rbac.v1.Subject.kind": ("Group", "ServiceAccount", "User"),
+    "scheduling.v1.PriorityClass.preemptionPolicy": ("Never", "PreemptLowerPriority"),
+    "storage.v1.CSIDriverSpec.fsGroupPolicy": ("File", "None", "ReadWriteOnceWithFSType"),
+    "storage.v1.CSIDriverSpec.volumeLifecycleModes": ("Ephemeral", "Persistent"),
+    "storage.v1.StorageClass.reclaimPolicy": ("Delete", "Retain"),
+    "storage.v1.StorageClass.volumeBindingMode": ("Immediate", "WaitForFirstConsumer"),
+    "apiextensions.v1.CustomResourceConversion.strategy": ("None", "Webhook"),
+    "apiextensions.v1.CustomResourceDefinitionSpec.scope": ("Cluster", "Namespaced"),
+    "apiextensions.v1.ValidationRule.reason": (
+        "FieldValueDuplicate",
+        "FieldValueForbidden",
+        "FieldValueInvalid",
+        "FieldValueRequired",
+    ),
+}
+"""`definition.property` -> the values it may have (of the items, where the property is a list)."""
+
+ZERO = frozenset(
+    {
+        "apps.v1.ControllerRevision.revision",
+        "apps.v1.StatefulSetSpec.serviceName",
+        "apiextensions.v1.CustomResourceDefinitionVersion.served",
+        "apiextensions.v1.CustomResourceDefinitionVersion.storage",
+        "authentication.v1.TokenReviewSpec.token",
+        "core.v1.Event.involvedObject",
+        "core.v1.Event.metadata",
+        "core.v1.HTTPHeader.value",
+        "core.v1.ISCSIPersistentVolumeSource.lun",
+        "core.v1.ISCSIVolumeSource.lun",
+        "core.v1.SleepAction.seconds",
+        "core.v1.Sysctl.value",
+        "core.v1.WeightedPodAffinityTerm.weight",
+        "core.v1.PreferredSchedulingTerm.weight",
+        "events.v1.Event.eventTime",
+        "meta.v1.Condition.message",
+        "meta.v1.GroupResource.group",
+        "scheduling.v1.PriorityClass.value",
+        "core.v1.TypedLocalObjectReference.name",
+        "core.v1.TypedObjectReference.name",
+        "storage.v1.CSINodeSpec.drivers",
+        "storage.v1.CSINode.spec",
+        "storage.v1.CSIDriver.spec",
+        "apiregistration.v1.APIServiceSpec.groupPriorityMinimum",
+        "apiregistration.v1.APIServiceSpec.versionPriority",
+        "networking.v1.HTTPIngressPath.backend",
+    }
+)
+"""`required` in the published schema, because Go always writes the field, but a zero value is accepted."""
