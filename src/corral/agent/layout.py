@@ -1,8 +1,8 @@
 """Where the agent keeps what is the pods' on this machine, and what it calls things in the runtime. Pure paths.
 
 ```
-DIR/pods/UID/pod.json                      who the pod is, for cleaning up after it is gone from the API
 DIR/pods/UID/volumes/NAME                  one directory a volume
+DIR/pods/UID/subpaths/NAME/INDEX           parts of volumes, bound for one container
 DIR/pods/UID/etc/{hosts,hostname,resolv.conf}
 DIR/pods/UID/containers/NAME/ATTEMPT       the termination message of one run
 DIR/logs/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log

@@ -57,6 +57,8 @@ class VolumesSeen:
 
     ready: bool = False
     failure: Failure | None = None
+    present: bool = False
+    """Something of them, or of the pod's other files, is on this machine."""
 
 
 @dataclass(frozen=True, slots=True)

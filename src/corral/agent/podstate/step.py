@@ -190,7 +190,7 @@ class _Plan:
             return
         if self.seen.sandbox is not None:
             self._unless_failed(self.seen.sandbox_failure, model.RemoveSandbox(self.seen.sandbox.id))
-        elif self.seen.volumes.ready or self.seen.volumes.failure:
+        elif self.seen.volumes.present:
             self.instructions.append(model.TeardownVolumes())
         else:
             self.instructions.append(model.FinishPod())

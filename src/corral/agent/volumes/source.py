@@ -56,7 +56,7 @@ async def prepare(volume: Obj, context: VolumeContext) -> Path:
     return context.directory
 
 
-def unpack(archive: Path, digest: str, into: Path, limits: Limits = Limits()) -> None:  # noqa: B008 (frozen)
+def unpack(archive: Path, digest: str, into: Path, limits: Limits = Limits()) -> None:
     """Verify `archive` and extract it to the new directory `into`.
 
     Raises:
@@ -82,16 +82,70 @@ def _verify(archive: Path, digest: str) -> None:
 
 
 def _extract(tar: tarfile.TarFile, into: Path, limits: Limits) -> None:
-    size = members = 0
-    for member in tar:
+    size = 0
+    for count, member in enumerate(tar, 1):
         size += max(member.size, 0)
-        members += 1
-        if size > limits.bytes or members > limits.members:
+        if size > limits.bytes or count > limits.members:
             raise VolumeError(
                 f"the source archive is too large unpacked (limits: {limits.bytes >> 20} MiB, {limits.members} files)"
             )
-        # The data filter refuses devices, absolute names, `..` and links that lead outside, and drops owners.
-        tar.extract(member, into, filter="data")
+        _extract_member(tar, member, into)
+
+
+def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    """Write one member. No link is ever followed, so a link may point anywhere; it means something in the container."""
+    target = _place(into, member.name)
+    if target == into:
+        return
+    if member.isdir():
+        if not target.is_dir() or target.is_symlink():
+            target.unlink(missing_ok=True)
+            target.mkdir()
+        target.chmod(member.mode & 0o777 | 0o700)
+        return
+    if os.path.lexists(target):
+        _remove(target)
+    if member.issym():
+        target.symlink_to(member.linkname)
+    elif member.islnk():
+        linked = _place(into, member.linkname)
+        if linked.is_symlink() or not linked.is_file():
+            raise VolumeError(f"hard link {member.name!r} in the source archive names no file of the archive")
+        os.link(linked, target, follow_symlinks=False)
+    elif member.isreg():
+        _write(tar, member, target)
+    else:
+        raise VolumeError(f"{member.name!r} in the source archive is a device or another special file")
+
+
+def _place(into: Path, name: str) -> Path:
+    """Where a member goes: below `into`, through real directories only."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts:
+        raise VolumeError(f"{name!r} in the source archive leads outside of it")
+    parent = into
+    for part in parts[:-1]:
+        parent = parent / part
+        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+            raise VolumeError(f"{name!r} in the source archive lies behind a link or a file")
+        parent.mkdir(exist_ok=True)
+    return parent / parts[-1] if parts else into
+
+
+def _remove(target: Path) -> None:
+    if target.is_dir() and not target.is_symlink():
+        raise VolumeError(f"{target.name!r} in the source archive is a directory and a file")
+    target.unlink()
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    content = tar.extractfile(member)
+    if content is None:
+        raise VolumeError(f"cannot read {member.name!r} from the source archive")
+    with content, open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
+        shutil.copyfileobj(content, out, _CHUNK)
+        os.fchmod(out.fileno(), member.mode & 0o777 | 0o600)
+    os.utime(target, (member.mtime, member.mtime))
 
 
 def _hand_over(directory: Path, context: VolumeContext) -> None:
