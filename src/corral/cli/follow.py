@@ -88,8 +88,9 @@ class Attention:
         while True:
             listing = await client.list(PODS, namespace, label_selector=selector)
             for pod in listing["items"]:
-                if self._look(pod):
-                    return pod
+                found: Obj = pod
+                if self._look(found):
+                    return found
             revision = listing["metadata"]["resourceVersion"]
             async with client.watch(
                 PODS, namespace, label_selector=selector, resource_version=revision, timeout=30

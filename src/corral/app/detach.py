@@ -1,0 +1,50 @@
+"""A cell in the background: a process of its own session, whose parent waits for the word that it is ready."""
+
+import os
+import subprocess
+import sys
+
+import click
+
+from corral.app.config import CellConfig
+
+_READY_VARIABLE = "CORRAL_READY_FD"
+_READY = b"\0"
+
+
+def detached(config: CellConfig, arguments: list[str]) -> int:
+    """Start `corral up` with `arguments` in the background; returns 0 when it is ready, else its exit code.
+
+    What it says until then is passed on; afterwards it writes to DIR/log/corral.log.
+    """
+    reader, writer = os.pipe()
+    log = config.data_dir / "log" / "corral.log"
+    environment = {**os.environ, _READY_VARIABLE: str(writer)}
+    with log.open("ab") as output:
+        start = output.tell()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "corral", "up", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[writer],
+            env=environment,
+            start_new_session=True,
+            cwd="/",
+        )
+    os.close(writer)
+    # The pipe ends without a word when the child does.
+    ready = os.read(reader, 1) == _READY
+    os.close(reader)
+    with log.open("rb") as written:
+        written.seek(start)
+        click.echo(written.read().decode(errors="replace"), nl=False)
+    return 0 if ready else child.wait() or 1
+
+
+def tell_ready() -> None:
+    """Tell the waiting parent, if there is one."""
+    descriptor = os.environ.pop(_READY_VARIABLE, "")
+    if descriptor:
+        os.write(int(descriptor), _READY)
+        os.close(int(descriptor))

@@ -1,0 +1,49 @@
+"""`corral down`: stop the cell on this machine."""
+
+import time
+from pathlib import Path
+
+import click
+
+from corral.app.config import DEFAULT_DATA_DIR, CellConfig
+from corral.app.process import end, running_pid
+from corral.base.errors import CorralError
+from corral.cli import terminal
+
+SHUTDOWN_SECONDS = 30.0
+
+
+@click.command("down", short_help="Stop a cell and its containers; its state stays.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    envvar="CORRAL_DATA_DIR",
+    show_default=True,
+    help="The cell's data directory.",
+)
+@click.option("--keep-containers", is_flag=True, help="Leave the containers running for the next `up`.")
+@click.option("-t", "--time", "grace", default=10.0, show_default=True, metavar="SECONDS", help="Grace before SIGKILL.")
+def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
+    """Stop the cell of --data-dir and its containers. Its state stays: the next `up` goes on with it."""
+    config = CellConfig(data_dir.absolute())
+    began = time.monotonic()
+    try:
+        if not config.data_dir.exists():
+            raise CorralError(f"cannot stop a cell in {config.data_dir}: no such directory", "name its --data-dir")
+        pid = running_pid(config)
+        if pid and not end(pid, SHUTDOWN_SECONDS):
+            raise CorralError(f"cannot stop pid {pid}: it did not end in {SHUTDOWN_SECONDS:.0f} s", f"kill -9 {pid}")
+        stopped = 0
+        if not keep_containers and config.agent_dir.exists():
+            import uvloop
+
+            from corral.app.containers import stop_all
+
+            stopped = uvloop.run(stop_all(config, grace))
+    except CorralError as error:
+        terminal.error(error)
+        raise SystemExit(1) from error
+    took = terminal.duration(time.monotonic() - began)
+    kept = "containers run on" if keep_containers else f"{stopped} containers stopped"
+    click.echo(f"the cell in {config.data_dir} {'is down' if pid else 'was not running'}; {kept} ({took})")

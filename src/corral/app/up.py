@@ -1,0 +1,174 @@
+"""`corral up`: start a cell on this machine."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from corral.app import detach as detaching
+from corral.app.config import DEFAULT_DATA_DIR, DEFAULT_PORT, CellConfig, prepare_data_dir
+from corral.app.process import AlreadyRuns, running_pid, sole_owner
+from corral.base.errors import CorralError
+from corral.cli import terminal
+
+
+@click.command("up", short_help="Start a cell on this machine.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    envvar="CORRAL_DATA_DIR",
+    show_default=True,
+    help="Where the cell keeps its state.",
+)
+@click.option(
+    "--port", default=DEFAULT_PORT, show_default=True, metavar="N", help="Port of the API; 0 is any free one."
+)
+@click.option(
+    "--bind", default="0.0.0.0", show_default=True, metavar="ADDRESS", help="Address that the API listens on."
+)
+@click.option("--node-name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
+@click.option("--engine", type=click.Choice(["auto", "crun", "runc"]), default="auto", help="OCI runtime to use.")
+@click.option("-d", "--detach", is_flag=True, help="Return when the cell is ready; it runs on in the background.")
+@click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")
+def command(data_dir: Path, port: int, bind: str, node_name: str, engine: str, detach: bool, no_agent: bool) -> None:
+    """Start a cell: API server, scheduler, controllers and this machine's agent, in one process.
+
+    Containers outlive the process: after a crash or an upgrade the next `up` finds them running.
+    """
+    config = CellConfig(data_dir.absolute(), bind, port, not no_agent, node_name, engine)
+    try:
+        prepare_data_dir(config)
+        pid = running_pid(config)
+        if pid:
+            _say_running(config, pid)
+            return
+        if detach:
+            code = detaching.detached(config, _arguments(config))
+        else:
+            code = serve(config)
+    except AlreadyRuns as error:
+        _say_running(config, error.pid)
+        code = 0
+    except CorralError as error:
+        terminal.error(error)
+        code = 1
+    raise SystemExit(code)
+
+
+def _say_running(config: CellConfig, pid: int) -> None:
+    click.echo(f"the cell in {config.data_dir} already runs (pid {pid})")
+    click.echo(f"  export KUBECONFIG={config.kubeconfig}")
+
+
+def _arguments(config: CellConfig) -> list[str]:
+    """The command line that starts this very cell in the foreground."""
+    arguments = ["--data-dir", str(config.data_dir), "--port", str(config.port), "--bind", config.host]
+    arguments += ["--node-name", config.node_name] if config.node_name else []
+    arguments += ["--engine", config.engine]
+    return arguments if config.agent else [*arguments, "--no-agent"]
+
+
+def serve(config: CellConfig) -> int:
+    """Run a cell in this process until SIGINT or SIGTERM; returns the exit code."""
+    began = time.monotonic()
+    _log_to_stderr()
+    report = Checklist()
+    if config.agent:
+        preflight(report)
+    with sole_owner(config):
+        import uvloop
+
+        return uvloop.run(_serve(config, report, began))
+
+
+async def _serve(config: CellConfig, report: "Checklist", began: float) -> int:
+    import asyncio
+
+    from corral.app.cell import running_cell
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with running_cell(config, report) as cell:
+        _settle_memory()
+        report.line(f"cell ready in {terminal.duration(time.monotonic() - began)}")
+        report.line(f"  export KUBECONFIG={config.kubeconfig}")
+        detaching.tell_ready()
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        failed = asyncio.create_task(cell.failed(), name="failure")
+        await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not failed.done():
+            failed.cancel()
+            report.line("stopping; containers run on (`corral down` stops them too)")
+            return 0
+        error = failed.result()
+    raise error
+
+
+def _settle_memory() -> None:
+    """What a start leaves behind stays for ever: keep the collector from walking it again and again."""
+    import gc
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    level = os.environ.get("CORRAL_LOG", "warning").upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+class Checklist:
+    """The steps of a start as lines on stdout: a mark, a name, what was found, how long it took."""
+
+    def __call__(self, name: str, what: str, seconds: float) -> None:
+        self.line(f"{_mark('ok')} {name:<12} {what} ({terminal.duration(seconds)})")
+
+    def line(self, text: str) -> None:
+        # Whoever reads the checklist may have gone; the cell goes on.
+        with contextlib.suppress(BrokenPipeError):
+            click.echo(text)
+            sys.stdout.flush()
+
+
+def _mark(word: str) -> str:
+    if not terminal.colour(sys.stdout):
+        return f"{word:<4}"
+    return click.style(f"{word:<4}", fg={"ok": "green", "warn": "yellow"}.get(word, "red"))
+
+
+def preflight(report: Checklist) -> None:
+    """Check the machine, a line each.
+
+    Raises:
+        CorralError: something is missing; the remedy has the command that installs it.
+    """
+    from corral.agent.preflight import checks
+
+    began = time.monotonic()
+    missing = []
+    for check in checks():
+        now = time.monotonic()
+        if check.ok:
+            report(check.name, check.detail, now - began)
+        else:
+            report.line(f"{_mark('warn' if check.optional else 'FAIL')} {check.name:<12} {check.detail}")
+            report.line(f"       remedy: {check.remedy}")
+            if not check.optional:
+                missing.append(check)
+        began = now
+    if missing:
+        raise CorralError(
+            f"cannot start an agent on this machine: {', '.join(check.name for check in missing)}",
+            "do what the lines above say and start again; or start without an agent: corral up --no-agent",
+        )
