@@ -6,6 +6,7 @@ its own transaction: it is atomic, and the interpreter lock changes hands once a
 in as one blob that SQL cuts up.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -17,7 +18,11 @@ import orjson
 from corral.base.errors import CorralError
 from corral.store.protocol import Change, Entry, Full
 
+_log = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 1
+FOLD_BYTES = 4 << 20
+"""Above this much in the write-ahead log, `fold` is due (SQLite's own default is 1,000 pages, about the same)."""
 APPLICATION_ID = 0x436F7272  # "Corr", so that file(1) and a human can tell what it is
 
 _SCHEMA = """
@@ -25,6 +30,9 @@ CREATE TABLE log (revision INTEGER PRIMARY KEY, key TEXT NOT NULL, created INTEG
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('compacted', 0);
 """
+_PAGE = 4096
+# A commit writes whole pages: at least a leaf, often its parent.
+_COMMIT_OVERHEAD = 2 * _PAGE
 _INSERT_ONE = "INSERT INTO log VALUES (?, ?, ?, ?)"
 # SQLite's substr makes NULL, which means a delete here, of a part of an empty blob.
 _INSERT_MANY = (
@@ -49,6 +57,8 @@ class Database:
     """An open file."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.unfolded = 0
+        """About how many bytes the write-ahead log has grown since `fold`."""
         self._path = path
         self._connection = connection
 
@@ -132,6 +142,7 @@ class Database:
         except sqlite3.Error as error:
             self._roll_back()
             raise self._full(error) from error
+        self.unfolded += _COMMIT_OVERHEAD + sum([len(change.entry.value) for change in changes])
 
     def compact(self, superseded: Sequence[int], revision: int) -> None:
         """Delete the rows `superseded` and record that history below `revision` is gone, atomically.
@@ -148,6 +159,23 @@ class Database:
         except sqlite3.Error as error:
             self._roll_back()
             raise self._full(error) from error
+
+        self.unfolded += _PAGE * len(superseded)
+
+    def fold(self) -> None:
+        """Move the write-ahead log into the file, as far as there is space for it.
+
+        Raises:
+            sqlite3.Error: the file or the disk is broken.
+        """
+        self.unfolded = 0
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            full = self._full(error)
+            if not isinstance(full, Full):
+                raise
+            _log.warning("%s; its write-ahead log stays as long as it is", full.message)
 
     def close(self) -> None:
         """Give the file back; the write-ahead log is folded into it."""
@@ -197,6 +225,8 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    # `fold` does it: at a time of the store's choosing, not within the commit of whoever comes across the limit.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA cell_size_check = ON")
     # The pages are read once, at the start; SQLite's own cache would hold them a second time.
     connection.execute("PRAGMA cache_size = -1024")

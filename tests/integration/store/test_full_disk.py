@@ -11,6 +11,7 @@ import pytest
 from corral.store.protocol import Entry, Full
 from corral.store.sqlite import SqliteStore
 
+_DETACH = 2  # MNT_DETACH: also when a failed test left a file open
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -23,7 +24,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if _libc.mount(b"corral-test", target, b"tmpfs", 0, b"size=2m") != 0:
         pytest.skip(f"cannot mount a tmpfs here: {os.strerror(ctypes.get_errno())}")
     yield tmp_path
-    if _libc.umount2(target, 0) != 0:
+    if _libc.umount2(target, _DETACH) != 0:
         raise OSError(ctypes.get_errno(), "cannot unmount the small file system")
 
 
