@@ -46,7 +46,7 @@ class CellAuthorizer:
     def rules_for(
         self, user: User, namespace: str
     ) -> tuple[Sequence[Mapping[str, object]], Sequence[Mapping[str, object]]]:
-        """What `kubectl auth can-i --list` shows; what the Node authorizer allows depends on objects and is left out."""
+        """What `kubectl auth can-i --list` shows, less what the Node authorizer allows: that depends on objects."""
         return _ALL if MASTERS in user.groups else self.rbac.rules_for(user, namespace)
 
 
