@@ -1,0 +1,557 @@
+"""All containers of this machine: prepared (overlay, config.json), started under conmon, ended, removed.
+
+Creating only prepares; the OCI runtime is called when the container starts, so that a program that cannot be run is a
+container that ended with code 128, as it is with Kubernetes. Ends come from conmon's exit files (inotify), and from
+conmon's own end as the second line: whatever happens to it, a container is never believed to run when it does not.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from corral.agent.runtime.api import (
+    Container,
+    ContainerSpec,
+    ContainerState,
+    Process,
+    Resources,
+    RuntimeFailure,
+    SandboxSpec,
+    Security,
+    Usage,
+)
+from corral.agent.runtime.images import MachineImages
+from corral.agent.runtime.oci import attach, bundle, conmon, exec, machine, rootfs, sandbox, seccomp, spawn, users
+from corral.agent.runtime.oci.cgroups import Cgroups, Limits
+from corral.agent.runtime.oci.engine import Engine
+from corral.agent.runtime.oci.exits import ExitWatch, read_exit
+from corral.agent.runtime.oci.state import ContainerRecord, Layout, load, remove_tree, save
+from corral.base.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_RECORD = "container.json"
+_START_ERROR = 128
+_LOST = 255
+_HOLDER = ("/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 2147483647 & wait $!; done")
+
+
+@dataclass
+class Held:
+    """A container with what only this process knows of it."""
+
+    record: ContainerRecord
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    monitor: int = -1
+    """A pidfd of its conmon."""
+    execs: set[exec.ExecProcess] = field(default_factory=set)
+
+    @property
+    def running(self) -> bool:
+        return self.record.started is not None and self.record.finished is None
+
+
+class Containers:
+    """See the module. `find_sandbox` gives the spec of a sandbox that is ready."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        engine: Engine,
+        cgroups: Cgroups,
+        host: bundle.Host,
+        images: MachineImages,
+        clock: Clock,
+        find_sandbox: Callable[[str], SandboxSpec | None],
+    ) -> None:
+        self._layout = layout
+        self._engine = engine
+        self._cgroups = cgroups
+        self._host = host
+        self._images = images
+        self._clock = clock
+        self._find_sandbox = find_sandbox
+        self._held: dict[str, Held] = {}
+        self._listeners: list[asyncio.Queue[Container]] = []
+        self._exec_count = 0
+        # More at once than there are processors only makes each of them wait.
+        self._starting = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._watch = ExitWatch(layout.exits, self._on_exit_file)
+
+    async def close(self) -> None:
+        """Let go; containers and their monitors go on."""
+        self._watch.close()
+        for held in self._held.values():
+            self._forget_monitor(held)
+            for process in list(held.execs):
+                await process.close()
+
+    # What there is.
+
+    async def load(self, *, same_boot: bool) -> None:
+        """Adopt what an earlier agent left; bring what it left half-done to an end or a beginning."""
+        if not same_boot:
+            remove_tree(self._layout.oci)
+            self._layout.oci.mkdir()
+        for directory in self._layout.containers.iterdir():
+            record = load(directory / _RECORD, ContainerRecord)
+            if record is None:
+                log.info("removing half-made container %s", directory.name)
+                rootfs.remove(directory)
+                continue
+            remove_tree(directory / "exec")
+            held = self._held[record.spec.id] = Held(record)
+            await self._adopt(held, same_boot=same_boot)
+
+    async def _adopt(self, held: Held, *, same_boot: bool) -> None:
+        record, directory = held.record, self._layout.container(held.record.spec.id)
+        if record.finished is not None:
+            held.ended.set()
+        elif not same_boot:
+            if record.started is not None:
+                self._finish(held, _LOST, self._clock.now(), "the machine was restarted")
+        elif record.started is not None:
+            self._watch_monitor(held)
+        elif (directory / "conmon.pid").exists() or record.pid:
+            await self._adopt_half_started(held)
+
+    async def _adopt_half_started(self, held: Held) -> None:
+        """The agent ended between calling the OCI runtime and noting that it did."""
+        record = held.record
+        done = await spawn.run(self._engine.argv("state", record.spec.id))
+        status = json.loads(done.stdout).get("status", "") if done.code == 0 else ""
+        if status in ("running", "stopped"):
+            record.started = self._clock.now()
+            record.pid = _read_pid(self._layout.container(record.spec.id) / "pid")
+            self._save(held)
+            self._watch_monitor(held)
+        else:
+            self._reset(held)
+
+    def _reset(self, held: Held) -> None:
+        """Take back a start that did not happen."""
+        directory = self._layout.container(held.record.spec.id)
+        _kill_if(_read_pid(directory / "conmon.pid"), held.record.spec.id)
+        self._clear_processes(held)
+        (self._layout.exits / held.record.spec.id).unlink(missing_ok=True)
+        (directory / "conmon.pid").unlink(missing_ok=True)
+        held.record.pid = 0
+        self._save(held)
+
+    def all(self) -> list[Container]:
+        return [view(held.record) for held in self._held.values() if not held.record.hidden]
+
+    def layers(self) -> set[str]:
+        """Directories that containers stand on."""
+        return {layer for held in self._held.values() for layer in held.record.layers}
+
+    def images(self) -> set[str]:
+        """Images that containers were made from."""
+        return {held.record.image_id for held in self._held.values()}
+
+    def _find(self, container_id: str) -> Held:
+        held = self._held.get(container_id)
+        if held is None:
+            raise RuntimeFailure("ContainerNotFound", f"cannot find container {container_id}")
+        return held
+
+    def _find_running(self, container_id: str) -> Held:
+        held = self._find(container_id)
+        if not held.running:
+            raise RuntimeFailure(
+                "ContainerNotRunning", f"cannot reach container {held.record.spec.name}: it is not running"
+            )
+        return held
+
+    def _save(self, held: Held) -> None:
+        save(self._layout.container(held.record.spec.id) / _RECORD, held.record)
+
+    # Creating.
+
+    async def create(self, spec: ContainerSpec, *, hidden: bool = False) -> Container:
+        if spec.id in self._held:
+            return view(self._held[spec.id].record)
+        pod = self._find_sandbox(spec.sandbox_id)
+        if pod is None:
+            raise RuntimeFailure("CreateContainerError", f"cannot create container {spec.name}: its sandbox is gone")
+        directory = self._layout.container(spec.id)
+        try:
+            directory.mkdir(mode=0o711)
+            record = await self._prepare(spec, pod, directory, hidden=hidden)
+            save(directory / _RECORD, record)
+        except OSError as error:
+            rootfs.remove(directory)
+            raise RuntimeFailure("CreateContainerError", f"cannot create container {spec.name}: {error}") from error
+        except RuntimeFailure:
+            rootfs.remove(directory)
+            raise
+        self._held[spec.id] = Held(record)
+        return view(record)
+
+    async def _prepare(
+        self, spec: ContainerSpec, pod: SandboxSpec, directory: Path, *, hidden: bool
+    ) -> ContainerRecord:
+        """Mount the root and write config.json."""
+        stored = await self._images.find(spec.image)
+        if stored is None:
+            raise RuntimeFailure(
+                "CreateContainerError",
+                f"cannot create container {spec.name}: image {spec.image} is not on this machine",
+            )
+        image_user = str(stored.image.config.get("User") or "")
+        if spec.security.run_as_non_root:
+            users.refuse_root(spec.security.user, image_user, spec.name)
+        root = await rootfs.mount(stored.layers, directory)
+        who = users.resolve(spec.security.user or image_user, spec.security.supplemental_groups, users.reader(root))
+        host = self._host
+        if spec.security.privileged:
+            host = replace(host, devices=machine.devices())
+        around = bundle.Surroundings(
+            sandbox=pod,
+            root=root,
+            namespaces=self._namespaces(spec, pod),
+            shm=sandbox.shm(pod, self._layout.sandbox(pod.id)),
+            cgroup=f"{self._cgroups.pod(pod.pod_uid)}/{spec.id}",
+            image_mounts=stored.mounts,
+            seccomp=self._seccomp(spec.security),
+        )
+        made = bundle.config(spec, stored.image, around, who, host)
+        (directory / "config.json").write_text(json.dumps(made))
+        return ContainerRecord(
+            spec=spec,
+            image_id=stored.image.id,
+            layers=list(stored.layers),
+            stop_signal=_signal(str(stored.image.config.get("StopSignal") or "SIGTERM")),
+            cgroup=around.cgroup,
+            created=self._clock.now(),
+            hidden=hidden,
+        )
+
+    def _namespaces(self, spec: ContainerSpec, pod: SandboxSpec) -> dict[str, str]:
+        """OCI namespace types to paths: what the pod has, and the PID namespace that is shared or targeted."""
+        names = {"net": "network", "ipc": "ipc", "uts": "uts"}
+        directory = self._layout.sandbox(pod.id)
+        paths = {names[kind]: path for kind, path in sandbox.namespace_paths(pod, directory).items()}
+        target = self._held.get(spec.target_pid_namespace or _holder_id(pod.id))
+        if target is not None and target.running and not pod.host_pid:
+            paths["pid"] = f"/proc/{target.record.pid}/ns/pid"
+        elif spec.target_pid_namespace and not pod.host_pid:
+            raise RuntimeFailure(
+                "CreateContainerError", f"cannot join the processes of {spec.target_pid_namespace}: it does not run"
+            )
+        return paths
+
+    def _seccomp(self, security: Security) -> bundle.Config | None:
+        if security.privileged or security.seccomp == "Unconfined":
+            return None
+        path = seccomp.default_path() if security.seccomp == "RuntimeDefault" else Path(security.seccomp)
+        if path is None:
+            return None
+        try:
+            return seccomp.load(path, bundle.capabilities(security, self._host.capabilities))
+        except (OSError, ValueError, KeyError) as error:
+            raise RuntimeFailure("CreateContainerError", f"cannot load seccomp profile {path}: {error}") from error
+
+    async def hold_process_namespace(self, pod: SandboxSpec) -> None:
+        """Start the process that is number 1 of a pod with a shared PID namespace, and collects its orphans."""
+        spec = ContainerSpec(
+            id=_holder_id(pod.id),
+            sandbox_id=pod.id,
+            name="process-namespace",
+            attempt=0,
+            image="host",
+            command=_HOLDER,
+            security=Security(user="65534:65534", drop_capabilities=("ALL",), read_only_root=True),
+        )
+        await self.create(spec, hidden=True)
+        await self.start(spec.id)
+
+    # Starting and ending.
+
+    async def start(self, container_id: str) -> Container:
+        held = self._find(container_id)
+        async with held.lock, self._starting:
+            if held.record.started is None and held.record.finished is None:
+                try:
+                    await self._start(held)
+                except RuntimeFailure as error:
+                    self._clear_processes(held)
+                    self._finish(held, _START_ERROR, self._clock.now(), error.message, tell=False)
+                    raise
+            return view(held.record)
+
+    async def _start(self, held: Held) -> None:
+        record = held.record
+        directory = self._layout.container(record.spec.id)
+        monitor = conmon.Monitor(record.spec, directory, self._layout.exits, self._engine)
+        record.pid = await conmon.launch(monitor, self._cgroups.adopt_monitor)
+        self._save(held)
+        done = await spawn.run(self._engine.argv("start", record.spec.id, log=monitor.log))
+        if done.code:
+            raise RuntimeFailure("RunContainerError", conmon.explain(conmon.last_error(monitor.log) or done.words))
+        record.started = self._clock.now()
+        self._save(held)
+        self._watch_monitor(held)
+
+    def _watch_monitor(self, held: Held) -> None:
+        """Notice the end of the container, or else of its conmon; either may have happened already."""
+        pid = _read_pid(self._layout.container(held.record.spec.id) / "conmon.pid")
+        try:
+            held.monitor = os.pidfd_open(pid) if pid else -1
+        except ProcessLookupError:
+            held.monitor = -1
+        if held.monitor >= 0 and not _is_monitor_of(pid, held.record.spec.id):
+            os.close(held.monitor)
+            held.monitor = -1
+        if held.monitor < 0:
+            self._on_monitor_end(held)
+            return
+        asyncio.get_running_loop().add_reader(held.monitor, self._on_monitor_end, held)
+        self._on_exit_file(held.record.spec.id)
+
+    def _forget_monitor(self, held: Held) -> None:
+        if held.monitor >= 0:
+            asyncio.get_running_loop().remove_reader(held.monitor)
+            os.close(held.monitor)
+            held.monitor = -1
+
+    def _on_exit_file(self, container_id: str) -> None:
+        for held in [self._held.get(container_id)] if container_id else list(self._held.values()):
+            if held is not None and held.running:
+                told = read_exit(self._layout.exits, held.record.spec.id)
+                if told is not None:
+                    self._finish(held, *told)
+
+    def _on_monitor_end(self, held: Held) -> None:
+        self._forget_monitor(held)
+        self._on_exit_file(held.record.spec.id)
+        if held.running:
+            self._finish(held, 128 + signal.SIGKILL, self._clock.now(), "its monitor (conmon) was killed")
+
+    def _finish(self, held: Held, code: int, when: datetime, message: str = "", *, tell: bool = True) -> None:
+        """Note the end, take the container's processes and groups away, and tell whoever listens."""
+        record = held.record
+        directory = self._layout.container(record.spec.id)
+        oom = (directory / "oom").exists() or self._cgroups.oom_kills(record.cgroup) > 0
+        record.finished, record.exit_code = when, code
+        record.oom_killed = oom and code != 0
+        record.message = message
+        self._clear_processes(held)
+        self._forget_monitor(held)
+        record.pid = 0
+        self._save(held)
+        held.ended.set()
+        if tell and not record.hidden:
+            for listener in self._listeners:
+                listener.put_nowait(view(record))
+
+    def _clear_processes(self, held: Held) -> None:
+        """End what is left of it: where the PID namespace is not its own, processes outlive its first."""
+        self._cgroups.kill(held.record.cgroup)
+        self._cgroups.remove(held.record.cgroup)
+        remove_tree(self._layout.oci / held.record.spec.id)
+
+    def kill(self, container_id: str, number: int) -> None:
+        held = self._find(container_id)
+        if held.running:
+            self._signal(held, number)
+
+    def _signal(self, held: Held, number: int) -> None:
+        """Signal the first process, if it still is the container's."""
+        try:
+            descriptor = os.pidfd_open(held.record.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if held.record.cgroup in _text(f"/proc/{held.record.pid}/cgroup"):
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+    async def stop(self, container_id: str, grace: float) -> None:
+        held = self._find(container_id)
+        if not held.running:
+            return
+        ended = asyncio.ensure_future(held.ended.wait())
+        patience = asyncio.ensure_future(self._clock.sleep(grace))
+        try:
+            self._signal(held, held.record.stop_signal)
+            if grace > 0:
+                await asyncio.wait({ended, patience}, return_when=asyncio.FIRST_COMPLETED)
+            self._signal(held, signal.SIGKILL)
+            await ended
+        finally:
+            ended.cancel()
+            patience.cancel()
+
+    async def remove(self, container_id: str) -> None:
+        held = self._held.get(container_id)
+        if held is None:
+            return
+        await self.stop(container_id, 0)
+        async with held.lock:
+            for process in list(held.execs):
+                await process.close()
+            if self._held.pop(container_id, None) is None:
+                return
+            await asyncio.to_thread(self._remove_files, held)
+
+    def _remove_files(self, held: Held) -> None:
+        self._clear_processes(held)
+        directory = self._layout.container(held.record.spec.id)
+        rootfs.unmount(directory)
+        (directory / _RECORD).unlink(missing_ok=True)
+        rootfs.remove(directory)
+        (self._layout.exits / held.record.spec.id).unlink(missing_ok=True)
+
+    async def remove_all(self, sandbox_id: str) -> None:
+        """Remove every container of a sandbox, the holder of its PID namespace last."""
+        mine = [held for held in self._held.values() if held.record.spec.sandbox_id == sandbox_id]
+        await asyncio.gather(*(self.remove(held.record.spec.id) for held in mine if not held.record.hidden))
+        for held in mine:
+            await self.remove(held.record.spec.id)
+
+    async def _listen(self, queue: "asyncio.Queue[Container]") -> AsyncIterator[Container]:
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.remove(queue)
+
+    def exits(self) -> AsyncIterator[Container]:
+        queue: asyncio.Queue[Container] = asyncio.Queue()
+        self._listeners.append(queue)
+        return self._listen(queue)
+
+    # Reaching into a running one.
+
+    async def exec(self, container_id: str, argv: Sequence[str], *, tty: bool, stdin: bool) -> Process:
+        held = self._find_running(container_id)
+        directory = self._layout.container(container_id)
+        own = json.loads((directory / "config.json").read_bytes())["process"]
+        self._exec_count += 1
+        process = await exec.start(
+            self._engine,
+            container_id,
+            exec.process_spec(own, argv, tty=tty),
+            directory / "exec" / str(self._exec_count),
+            stdin=stdin,
+        )
+        held.execs.add(process)
+        process.when_closed(lambda: held.execs.discard(process))
+        return process
+
+    async def attach(self, container_id: str, *, stdin: bool) -> Process:
+        held = self._find_running(container_id)
+        directory = self._layout.container(container_id)
+        connection = await attach.connect(directory)
+
+        async def exit_code() -> int:
+            await held.ended.wait()
+            return held.record.exit_code if held.record.exit_code is not None else _LOST
+
+        spec = held.record.spec
+        return attach.Attachment(connection, directory, exit_code, tty=spec.tty, stdin=stdin and spec.stdin)
+
+    def update(self, container_id: str, resources: Resources) -> None:
+        held = self._find(container_id)
+        held.record.spec = replace(held.record.spec, resources=resources)
+        limits = Limits(
+            resources.cpu_shares, resources.cpu_quota, resources.memory_limit, resources.pids_limit, resources.cpuset
+        )
+        try:
+            if held.running:
+                self._cgroups.apply(held.record.cgroup, limits)
+            else:
+                self._rewrite_resources(held)
+        except OSError as error:
+            raise RuntimeFailure(
+                "UpdateContainerError", f"cannot change the limits of {held.record.spec.name}: {error}"
+            ) from error
+        self._save(held)
+
+    def _rewrite_resources(self, held: Held) -> None:
+        path = self._layout.container(held.record.spec.id) / "config.json"
+        made = json.loads(path.read_bytes())
+        made["linux"]["resources"] |= bundle.resources(held.record.spec.resources, self._host)
+        path.write_text(json.dumps(made))
+
+    def usage(self, container_id: str) -> Usage | None:
+        held = self._held.get(container_id)
+        return self._cgroups.usage(held.record.cgroup) if held is not None and held.running else None
+
+    def reopen_log(self, container_id: str) -> None:
+        conmon.reopen_log(self._layout.container(self._find(container_id).record.spec.id))
+
+    def root(self, container_id: str) -> str:
+        return str(self._layout.container(self._find(container_id).record.spec.id) / "root")
+
+
+def view(record: ContainerRecord) -> Container:
+    """The record as the seam shows it."""
+    if record.finished is not None:
+        state = ContainerState.EXITED
+    else:
+        state = ContainerState.RUNNING if record.started is not None else ContainerState.CREATED
+    return Container(
+        id=record.spec.id,
+        sandbox_id=record.spec.sandbox_id,
+        name=record.spec.name,
+        attempt=record.spec.attempt,
+        image_id=record.image_id,
+        state=state,
+        created=record.created,
+        started=record.started,
+        finished=record.finished,
+        exit_code=record.exit_code,
+        oom_killed=record.oom_killed,
+        pid=record.pid,
+        message=record.message,
+    )
+
+
+def _holder_id(sandbox_id: str) -> str:
+    return f"{sandbox_id}-processes"
+
+
+def _signal(name: str) -> int:
+    """A signal's number from an image's StopSignal (`SIGTERM`, `TERM` or `15`)."""
+    if name.isdigit():
+        return int(name)
+    try:
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    except KeyError:
+        return signal.SIGTERM
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _read_pid(path: Path) -> int:
+    text = _text(str(path)).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _is_monitor_of(pid: int, container_id: str) -> bool:
+    words = _text(f"/proc/{pid}/cmdline").split("\0")
+    return container_id in words and any(word.endswith("conmon") for word in words)
+
+
+def _kill_if(pid: int, container_id: str) -> None:
+    """Kill a conmon, if it still is the container's."""
+    if pid and _is_monitor_of(pid, container_id):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
