@@ -6,24 +6,45 @@ If the first of a hundred creates is refused (a quota, a bad template), the othe
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
+
+from corral.kinds.status import StatusError
 
 T = TypeVar("T")
 
 
-async def slow_start(items: Sequence[T], act: Callable[[T], Awaitable[object]]) -> int:
-    """Call `act` on each item, in batches that double; how many succeeded.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How many writes were made, and why the rest were not."""
+
+    done: int
+    refused: StatusError | None = None
+
+
+async def slow_start(items: Sequence[T], act: Callable[[T], Awaitable[object]]) -> Outcome:
+    """Call `act` on each item, in batches that double, until one is refused.
 
     Raises:
-        Exception: the first failure of the batch that failed, after the whole batch has ended.
+        Exception: the first failure that is no `StatusError`, after its whole batch has ended.
     """
-    done, size = 0, 1
-    while done < len(items):
-        batch = items[done : done + size]
+    done, size, at = 0, 1, 0
+    while at < len(items):
+        batch = items[at : at + size]
         results = await asyncio.gather(*(act(item) for item in batch), return_exceptions=True)
         failures = [result for result in results if isinstance(result, BaseException)]
+        done += len(batch) - len(failures)
+        for failure in failures:
+            if not isinstance(failure, StatusError):
+                raise failure
         if failures:
-            raise failures[0]
-        done += len(batch)
+            first = failures[0]
+            return Outcome(done, first if isinstance(first, StatusError) else None)
+        at += len(batch)
         size *= 2
-    return done
+    return Outcome(done)
+
+
+def namespace_ends(error: StatusError) -> bool:
+    """Whether a create was refused because the namespace is being deleted: nobody needs to hear of that."""
+    return error.code == 403 and any(cause.reason == "NamespaceTerminating" for cause in error.causes)

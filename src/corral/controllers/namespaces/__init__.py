@@ -1,0 +1,1 @@
+"""Namespace: when one is deleted, everything in it goes first."""

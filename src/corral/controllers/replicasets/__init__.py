@@ -1,0 +1,1 @@
+"""ReplicaSet: as many pods of a template as asked for."""
