@@ -42,6 +42,7 @@ class ContainerProbes:
         report: called when started or ready changes.
         condemn: called once, when liveness or startup has failed for good.
         tell: records an event (type, reason, message).
+        before: what an earlier agent's probes said of this run; None for a run that has just begun.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ContainerProbes:
         report: Callable[[str, ProbeSeen], None],
         condemn: Callable[[str, Condemned], None],
         tell: Callable[[str, str, str], None],
+        before: ProbeSeen | None = None,
     ) -> None:
         self._target = target
         self._container = target.container
@@ -61,7 +63,7 @@ class ContainerProbes:
         self._report = report
         self._condemn = condemn
         self._tell = tell
-        self.seen = ProbeSeen(
+        self.seen = before or ProbeSeen(
             started=not self._container.get("startupProbe"),
             ready=not self._container.get("readinessProbe"),
         )
@@ -69,7 +71,7 @@ class ContainerProbes:
     async def run(self) -> None:
         """Probe."""
         startup = self._container.get("startupProbe")
-        if startup and not await self._until_started(startup):
+        if startup and not self.seen.started and not await self._until_started(startup):
             return
         async with asyncio.TaskGroup() as group:
             if self._container.get("livenessProbe"):

@@ -1,0 +1,320 @@
+"""The agent of one machine: it registers its Node, watches its pods, and gives each one a worker.
+
+Order at the start: what the runtime holds is read first (containers have run on while there was no agent), then the
+Node is registered, then pods are watched; each pod's worker begins with the sandbox and containers that were found for
+it. What belongs to no pod is cleared only after the first whole list of pods. Order at the end is the reverse, and
+containers go on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from corral.agent import machine as facts
+from corral.agent.actions import Actions
+from corral.agent.admission import admit
+from corral.agent.gc import Janitor
+from corral.agent.images import ImageKeeper
+from corral.agent.layout import Layout
+from corral.agent.node import NodeSpec, labels_of
+from corral.agent.objects import ObjectCache, TokenCache
+from corral.agent.operations import Services
+from corral.agent.pod_files import PodFiles
+from corral.agent.registration import Registration
+from corral.agent.rotation import LogRotator
+from corral.agent.runtime.api import Container, ContainerState, Runtime, Sandbox
+from corral.agent.server import AgentServer
+from corral.agent.spec_builder import Dns
+from corral.agent.stats import Stats
+from corral.agent.volumes.api import SourceFetcher
+from corral.agent.volumes.manager import VolumeManager
+from corral.agent.worker import PodWorker
+from corral.base.clock import Clock, parse_rfc3339
+from corral.base.tasks import TaskStack
+from corral.client.client import Client
+from corral.client.informer import Event, Informer
+from corral.kinds.podspec import is_terminal
+from corral.kinds.resources import PODS
+from corral.kinds.types import Key, Obj
+from corral.machinery.events import EventRecorder
+
+logger = logging.getLogger(__name__)
+
+_CRASH_PAUSE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What a cell decides about one machine."""
+
+    node_name: str
+    directory: Path
+    address: str
+    """The machine's address for others (InternalIP)."""
+    port: int = 10250
+    """Where the server listens; 0 is any free port."""
+    listen: str = "0.0.0.0"
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    """Overrides what the machine has: cpu in thousandths, everything else in whole units."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: Sequence[Obj] = ()
+    service_host: str = ""
+    service_port: int = 0
+    """Where pods find the API server."""
+    cluster_dns: Sequence[str] = ()
+    pids_limit: int = 0
+
+
+class Agent:
+    """One machine's side of the cell.
+
+    Args:
+        client: the API as `system:node:NAME`.
+        server_context: TLS of the agent's own server, verifying client certificates against the cell's CA.
+        streams: routes of exec, attach and port forwarding, given the agent (`corral.agent.streams`).
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        runtime: Runtime,
+        config: AgentConfig,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        server_context: ssl.SSLContext | None,
+        fetch_source: SourceFetcher,
+        streams: Callable[["Agent"], Sequence[web.RouteDef]] = lambda agent: (),
+    ) -> None:
+        self.config = config
+        self.runtime = runtime
+        self.port = 0
+        """Where the server listens, once started."""
+        self.layout = Layout(config.directory)
+        self._client = client
+        self._clock = clock
+        self._server_context = server_context
+        self._machine = facts.read(config.node_name, (config.address,), config.directory, config.capacity)
+        self._events = EventRecorder(client, "kubelet", clock, host=config.node_name)
+        self._objects = ObjectCache(client, clock, self._objects_changed)
+        self._tokens = TokenCache(client, clock)
+        self._actions = Actions(runtime, clock)
+        self._services = self._build_services(fetch_source)
+        self._informer = Informer(
+            client, PODS, field_selector=f"spec.nodeName={config.node_name}", clock=clock, rng=rng
+        )
+        self._registration = Registration(client, runtime, self._machine, config.directory, clock)
+        self._workers: dict[str, PodWorker] = {}
+        self._by_key: dict[Key, PodWorker] = {}
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._found: dict[str, tuple[Sandbox, list[Container]]] = {}
+        self._stack = contextlib.AsyncExitStack()
+        self.files = PodFiles(self.layout, self._informer, self._workers)
+        self._server = AgentServer(
+            self.files, runtime, Stats(runtime, self._machine, config.directory, clock), clock, streams(self)
+        )
+
+    def _build_services(self, fetch_source: SourceFetcher) -> Services:
+        config = self.config
+        resolver = facts.resolver()
+        return Services(
+            runtime=self.runtime,
+            clock=self._clock,
+            layout=self.layout,
+            machine=self._machine,
+            dns=Dns(resolver.machine_servers, resolver.machine_searches, tuple(config.cluster_dns)),
+            volumes=VolumeManager(self.layout, self._objects, self._tokens, fetch_source),
+            objects=self._objects,
+            tokens=self._tokens,
+            images=ImageKeeper(self.runtime.images, self._objects.get, self._clock),
+            actions=self._actions,
+            service_host=config.service_host,
+            service_port=config.service_port,
+            pids_limit=config.pids_limit,
+        )
+
+    async def start(self) -> None:
+        """Return when the Node is registered, the server listens and every pod of the machine has its worker."""
+        async with contextlib.AsyncExitStack() as stack:
+            self.layout.pods.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self.layout.logs.mkdir(parents=True, exist_ok=True, mode=0o750)
+            await self.runtime.open()
+            stack.push_async_callback(self.runtime.close)
+            stack.push_async_callback(self._actions.close)
+            stack.push_async_callback(self._objects.close)
+            # Ends from here on are told; those before are in what is read next.
+            exits = self.runtime.exits()
+            await self._read_runtime()
+            tasks = await stack.enter_async_context(TaskStack())
+            stack.push_async_callback(self._end_lives)
+            self.port = await self._server.start(self._server_context, self.config.listen, self.config.port)
+            stack.push_async_callback(self._server.stop)
+            tasks.start(self._hear_exits(exits), "container exits")
+            tasks.start(self._events.run(), "agent events")
+            spec = self._node_spec()
+            await self._registration.register(spec)
+            tasks.start(self._registration.keep_lease(), "node lease")
+            tasks.start(self._registration.keep_status(spec), "node status")
+            self._informer.on_event(self._pod_event)
+            tasks.start(self._informer.run(), "pods of this machine")
+            await self._informer.synced.wait()
+            tasks.start(self._janitor().run(), "garbage collection")
+            tasks.start(LogRotator(self.runtime, self._clock, self._running_logs).run(), "log rotation")
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Let go of everything; containers go on."""
+        await self._stack.aclose()
+
+    def worker(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of a pod."""
+        return self._by_key.get(Key(namespace, name))
+
+    def _node_spec(self) -> NodeSpec:
+        return NodeSpec(self.config.labels, self.config.taints, self.port, self.runtime.version)
+
+    def _janitor(self) -> Janitor:
+        return Janitor(
+            self.runtime,
+            self.layout,
+            self._clock,
+            known=self._known,
+            removed=self._containers_removed,
+            pod_logs=lambda: {self.layout.pod_logs(pod).name for pod in self._all_pods()},
+        )
+
+    # What the runtime holds.
+
+    async def _read_runtime(self) -> None:
+        sandboxes = await self.runtime.sandboxes()
+        containers = await self.runtime.containers()
+        for sandbox in sorted(sandboxes, key=lambda found: found.created):
+            mine = [container for container in containers if container.sandbox_id == sandbox.id]
+            older = self._found.get(sandbox.pod_uid)
+            if older is not None:
+                # Two sandboxes of one pod: the older one was being replaced when the agent ended.
+                await self.runtime.remove_sandbox(older[0].id)
+            self._found[sandbox.pod_uid] = (sandbox, mine)
+
+    async def _hear_exits(self, exits: AsyncIterator[Container]) -> None:
+        async for container in exits:
+            uid = container.sandbox_id.rpartition("-")[0]
+            worker = self._workers.get(uid)
+            if worker is not None:
+                worker.ended(container)
+            elif uid in self._found:
+                sandbox, mine = self._found[uid]
+                self._found[uid] = (sandbox, [found for found in mine if found.id != container.id] + [container])
+
+    # What the API says.
+
+    def _pod_event(self, event: Event) -> None:
+        if event.new is None:
+            worker = self._workers.get(event.obj["metadata"]["uid"])
+            if worker is not None:
+                worker.gone()
+            return
+        self._pod(event.new)
+
+    def _pod(self, pod: Obj) -> None:
+        uid = pod["metadata"]["uid"]
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.update(pod)
+        elif uid in self._found or not is_terminal(pod) or pod["metadata"].get("deletionTimestamp"):
+            self._begin(pod)
+
+    def _begin(self, pod: Obj) -> None:
+        uid = pod["metadata"]["uid"]
+        sandbox, containers = self._found.pop(uid, (None, []))
+        worker = PodWorker(pod, self._services, self._client, self._events, sandbox=sandbox, containers=containers)
+        known = sandbox is not None or (pod.get("status") or {}).get("startTime")
+        if not known and not pod["metadata"].get("deletionTimestamp"):
+            others = [other.pod for other in self._workers.values() if not is_terminal({"status": other.status})]
+            labels = labels_of(self._machine, self.config.labels)
+            refusal = admit(pod, others, {**labels, **self._node_labels()}, self._machine.allocatable)
+            if refusal is not None:
+                worker.reject(refusal.reason, refusal.message)
+        self._workers[uid] = self._by_key[worker.key] = worker
+        self._lives[uid] = asyncio.create_task(self._live(worker), name=f"pod {worker.key}")
+
+    def _node_labels(self) -> Mapping[str, str]:
+        return self._registration.node.get("metadata", {}).get("labels") or {}
+
+    async def _live(self, worker: PodWorker) -> None:
+        """A worker's whole life. One that fails is replaced: its pod must not be lost by a defect."""
+        try:
+            await worker.run()
+        except Exception:
+            logger.exception("the worker of pod %s failed and is replaced", worker.key)
+            await self._clock.sleep(_CRASH_PAUSE_SECONDS)
+            await self._replace(worker)
+            return
+        self._drop(worker)
+
+    def _drop(self, worker: PodWorker) -> None:
+        self._objects.release(worker.uid)
+        self._tokens.release(worker.uid)
+        self._workers.pop(worker.uid, None)
+        self._lives.pop(worker.uid, None)
+        if self._by_key.get(worker.key) is worker:
+            del self._by_key[worker.key]
+
+    async def _replace(self, worker: PodWorker) -> None:
+        sandboxes = [box for box in await self.runtime.sandboxes() if box.pod_uid == worker.uid]
+        containers = await self.runtime.containers()
+        self._drop(worker)
+        if sandboxes:
+            sandbox = max(sandboxes, key=lambda box: box.created)
+            self._found[worker.uid] = (sandbox, [run for run in containers if run.sandbox_id == sandbox.id])
+        newest = self._informer.get(worker.key)
+        if newest is not None and newest["metadata"]["uid"] == worker.uid:
+            self._begin(newest)
+
+    async def _end_lives(self) -> None:
+        lives = list(self._lives.values())
+        for life in lives:
+            life.cancel()
+        await asyncio.gather(*lives, return_exceptions=True)
+
+    # What others ask.
+
+    def _objects_changed(self, pod_uid: str) -> None:
+        worker = self._workers.get(pod_uid)
+        if worker is not None:
+            worker.objects_changed()
+
+    def _all_pods(self) -> list[Obj]:
+        listed = list(self._informer.items())
+        uids = {pod["metadata"]["uid"] for pod in listed}
+        return listed + [worker.pod for uid, worker in self._workers.items() if uid not in uids]
+
+    def _known(self) -> Mapping[str, datetime | None]:
+        """Uids of all pods here, and for ended ones when they began."""
+        known: dict[str, datetime | None] = {}
+        for pod in self._all_pods():
+            started = (pod.get("status") or {}).get("startTime")
+            ended = is_terminal(pod) and started and not pod["metadata"].get("deletionTimestamp")
+            known[pod["metadata"]["uid"]] = parse_rfc3339(started) if ended else None
+        return known
+
+    def _containers_removed(self, pod_uid: str, container_ids: set[str]) -> None:
+        worker = self._workers.get(pod_uid)
+        if worker is not None:
+            worker.forget(container_ids)
+
+    def _running_logs(self) -> list[tuple[str, Path]]:
+        return [
+            (container.id, self.layout.log(worker.pod, container.name, container.attempt))
+            for worker in self._workers.values()
+            for container in worker.seen.containers
+            if container.state is ContainerState.RUNNING
+        ]

@@ -1,0 +1,313 @@
+"""Reading container logs in the CRI format: `TIME STREAM TAG CONTENT`; tag P is a part of a line, F its end.
+
+A container's log is its rotated files, oldest first (`0.log.20060102-150405`, perhaps compressed), and the current one
+(`0.log`). Following goes on over rotation: the open file is read to its end before the next one is begun.
+"""
+
+import asyncio
+import gzip
+import io
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from corral.agent.inotify import DirectoryWatch
+
+_CHUNK = 64 * 1024
+_BATCH = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """What `kubectl logs` may ask for."""
+
+    follow: bool = False
+    tail: int | None = None
+    since: datetime | None = None
+    limit: int | None = None
+    timestamps: bool = False
+    stream: str = ""
+    """`stdout`, `stderr`, or empty for both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record of a log file."""
+
+    stamp: bytes
+    stream: bytes
+    partial: bool
+    content: bytes
+
+
+def parse(raw: bytes) -> Line | None:
+    """A record from its line without the newline; None if it is not one (a torn write)."""
+    parts = raw.split(b" ", 3)
+    if len(parts) < 3 or parts[1] not in (b"stdout", b"stderr"):
+        return None
+    return Line(parts[0], parts[1], parts[2][:1] == b"P", parts[3] if len(parts) > 3 else b"")
+
+
+def files(path: Path) -> list[Path]:
+    """The log's files that exist, oldest first."""
+    rotated = sorted(path.parent.glob(f"{path.name}.*")) if path.parent.is_dir() else []
+    return [found for found in rotated if not found.name.endswith(".tmp")] + ([path] if path.exists() else [])
+
+
+async def read(path: Path, options: LogOptions, ended: asyncio.Event) -> AsyncIterator[bytes]:
+    """The log as bytes for the user, in chunks. With `follow` it goes on until `ended` is set and all is read."""
+    render = _Renderer(options)
+    if not options.follow:
+        for chunk in _whole(path, options, render):
+            yield chunk
+            await asyncio.sleep(0)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with DirectoryWatch(path.parent) as watch:
+        async for chunk in _follow(path, options, render, ended, watch):
+            yield chunk
+
+
+def _whole(path: Path, options: LogOptions, render: "_Renderer") -> Iterator[bytes]:
+    for raw in _records(path, options.tail):
+        render.add(raw)
+        if render.size >= _BATCH or render.full:
+            yield render.take()
+        if render.full:
+            return
+    rest = render.take()
+    if rest:
+        yield rest
+
+
+def _records(path: Path, tail: int | None) -> Iterator[bytes]:
+    """Records of all files, or those that make the last `tail` lines."""
+    everything = files(path)
+    if tail is None:
+        for found in everything:
+            with _open(found) as stream:
+                for raw in stream:
+                    yield raw.rstrip(b"\n")
+        return
+    blocks: list[list[bytes]] = []
+    missing = tail
+    for found in reversed(everything):
+        if missing <= 0:
+            break
+        records = _last_records(found, missing)
+        missing -= sum(1 for raw in records if not _is_partial(raw))
+        blocks.append(records)
+    for block in reversed(blocks):
+        yield from block
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _is_partial(raw: bytes) -> bool:
+    line = parse(raw)
+    return line is not None and line.partial
+
+
+def _last_records(path: Path, lines: int) -> list[bytes]:
+    """Records at the end of one file that make its last `lines` lines, reading backwards in blocks."""
+    if lines <= 0:
+        return []
+    with _open(path) as stream:
+        end = stream.seek(0, io.SEEK_END) if path.suffix != ".gz" else -1
+        if end < 0:
+            return _cut(stream.read().split(b"\n"), lines)
+        tail = b""
+        while end > 0:
+            start = max(0, end - _CHUNK)
+            stream.seek(start)
+            tail = stream.read(end - start) + tail
+            end = start
+            # With one line more than asked for, the first one asked for is whole.
+            if tail.count(b"\n") > lines and sum(not _is_partial(raw) for raw in tail.split(b"\n")[1:] if raw) > lines:
+                return _cut(tail.split(b"\n")[1:], lines)
+        return _cut(tail.split(b"\n"), lines)
+
+
+def _cut(records: list[bytes], lines: int) -> list[bytes]:
+    """The records of the last `lines` lines."""
+    records = [raw for raw in records if raw]
+    seen = 0
+    for index in range(len(records) - 1, -1, -1):
+        if not _is_partial(records[index]):
+            seen += 1
+            if seen > lines:
+                return records[index + 1 :]
+    return records
+
+
+async def _follow(
+    path: Path, options: LogOptions, render: "_Renderer", ended: asyncio.Event, watch: DirectoryWatch
+) -> AsyncIterator[bytes]:
+    """What is there, then what comes, over rotations, until the container has ended."""
+    reader = _Reader(path)
+    try:
+        for raw in _records_before(path, options.tail, reader):
+            render.add(raw)
+        while True:
+            watch.changed.clear()
+            # Whether it has ended must be known before reading: what is written last is then read for sure.
+            over = ended.is_set()
+            for raw in reader.available():
+                render.add(raw)
+                if render.full:
+                    break
+            chunk = render.take()
+            if chunk:
+                yield chunk
+            if render.full or (over and not chunk):
+                return
+            if not over and not chunk:
+                await _either(watch.changed, ended)
+    finally:
+        reader.close()
+
+
+def _records_before(path: Path, tail: int | None, reader: "_Reader") -> Iterator[bytes]:
+    """Everything up to now; the reader then stands where it ends in the current file."""
+    if tail is not None:
+        reader.skip_to_end()
+        yield from _records(path, tail)
+        return
+    for found in files(path):
+        if found != path:
+            with _open(found) as stream:
+                for raw in stream:
+                    yield raw.rstrip(b"\n")
+
+
+async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(first.wait()), asyncio.create_task(second.wait())]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+class _Reader:
+    """Reads whole records from the current file, and goes on to the next when it was rotated away."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: IO[bytes] | None = None
+        self._rest = b""
+
+    def skip_to_end(self) -> None:
+        """Start after the last whole record that is there now."""
+        if self._open():
+            stream = self._stream
+            assert stream is not None
+            size = stream.seek(0, io.SEEK_END)
+            back = min(size, _CHUNK)
+            stream.seek(size - back)
+            tail = stream.read(back)
+            stream.seek(size - (len(tail) - tail.rfind(b"\n") - 1))
+
+    def available(self) -> Iterator[bytes]:
+        while True:
+            if not self._open() or self._stream is None:
+                return
+            data = self._stream.read(_BATCH)
+            if data:
+                *whole, self._rest = (self._rest + data).split(b"\n")
+                yield from whole
+            elif self._rotated():
+                self.close()
+            else:
+                return
+
+    def _open(self) -> bool:
+        if self._stream is None:
+            try:
+                self._stream = self._path.open("rb")
+            except FileNotFoundError:
+                return False
+        return True
+
+    def _rotated(self) -> bool:
+        """Another file stands at the path, and the open one was read to its end."""
+        if self._stream is None:
+            return False
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return there.st_ino != _inode_of(self._stream)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+            self._rest = b""
+
+
+def _inode_of(stream: IO[bytes]) -> int:
+    return os.fstat(stream.fileno()).st_ino
+
+
+class _Renderer:
+    """Turns records into what the user sees, within the limit."""
+
+    def __init__(self, options: LogOptions) -> None:
+        self._options = options
+        self._stream = options.stream.lower().encode()
+        self._since = options.since.astimezone(UTC) if options.since else None
+        self._continues: dict[bytes, bool] = {}
+        self._buffer = bytearray()
+        self._left = options.limit
+        self.full = options.limit == 0
+
+    @property
+    def size(self) -> int:
+        return len(self._buffer)
+
+    def add(self, raw: bytes) -> None:
+        line = parse(raw)
+        if line is None or self.full or (self._stream and line.stream != self._stream):
+            return
+        if self._since is not None and _moment(line.stamp) < self._since:
+            return
+        # Parts of one line get one time stamp, at its beginning.
+        begins = not self._continues.get(line.stream, False)
+        self._continues[line.stream] = line.partial
+        text = line.content if line.partial else line.content + b"\n"
+        if self._options.timestamps and begins:
+            text = line.stamp + b" " + text
+        if self._left is not None:
+            text = text[: self._left]
+            self._left -= len(text)
+            self.full = self._left <= 0
+        self._buffer += text
+
+    def take(self) -> bytes:
+        chunk = bytes(self._buffer)
+        self._buffer.clear()
+        return chunk
+
+
+def _moment(stamp: bytes) -> datetime:
+    """A time stamp with up to nanoseconds, which Python reads to microseconds."""
+    text = stamp.decode("ascii", errors="replace")
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def tail_text(path: Path, *, lines: int, size: int) -> str:
+    """The last lines of a log as text of at most `size` bytes, for termination messages."""
+    render = _Renderer(LogOptions())
+    for raw in _records(path, lines):
+        render.add(raw)
+    return render.take()[-size:].decode(errors="replace")
