@@ -1,0 +1,97 @@
+"""Between the versions of a kind.
+
+Most versions differ only in how `apiVersion` is spelled (CRDs with the conversion strategy None always do). The two
+that differ in fields are Events, which the core group and events.k8s.io share, and HorizontalPodAutoscaler v1.
+"""
+
+from collections.abc import Callable
+
+from corral.kinds.types import Obj, Resource
+
+EVENTS_GROUP = "events.k8s.io"
+
+# core/v1 name, events.k8s.io/v1 name
+_EVENT_FIELDS = (
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+    ("reportingComponent", "reportingController"),
+)
+_TO_EVENTS = dict(_EVENT_FIELDS)
+_TO_CORE = {new: old for old, new in _EVENT_FIELDS}
+
+
+def home(resource: Resource, storage_version: str) -> Resource:
+    """What objects of `resource` are stored as."""
+    if resource.group == EVENTS_GROUP and resource.plural == "events":
+        return Resource("", "v1", "events", "Event", True)
+    if storage_version and storage_version != resource.version:
+        return Resource(resource.group, storage_version, resource.plural, resource.kind, resource.namespaced)
+    return resource
+
+
+def is_respelling(source: Resource, target: Resource) -> bool:
+    """Whether the two versions differ in nothing but `apiVersion`."""
+    return source.group == target.group and _converter(source, target) is None
+
+
+def convert(obj: Obj, source: Resource, target: Resource) -> Obj:
+    """`obj` in the version `target`; the given object may be changed."""
+    converter = _converter(source, target)
+    if converter is not None:
+        obj = converter(obj)
+    obj["apiVersion"] = target.api_version
+    return obj
+
+
+def _converter(source: Resource, target: Resource) -> Callable[[Obj], Obj] | None:
+    if source.kind == "Event" and source.group != target.group:
+        return _event_to_core if target.group == "" else _event_from_core
+    if source.group == "autoscaling" and source.kind == "HorizontalPodAutoscaler":
+        if (source.version, target.version) == ("v2", "v1"):
+            return _scaler_to_v1
+        if (source.version, target.version) == ("v1", "v2"):
+            return _scaler_to_v2
+    return None
+
+
+def _event_to_core(obj: Obj) -> Obj:
+    return {_TO_CORE.get(field, field): value for field, value in obj.items()}
+
+
+def _event_from_core(obj: Obj) -> Obj:
+    return {_TO_EVENTS.get(field, field): value for field, value in obj.items()}
+
+
+def _scaler_to_v1(obj: Obj) -> Obj:
+    spec = dict(obj.get("spec") or {})
+    for metric in spec.pop("metrics", None) or ():
+        if _is_cpu_utilization(metric.get("resource"), metric.get("type")):
+            spec["targetCPUUtilizationPercentage"] = metric["resource"]["target"]["averageUtilization"]
+    spec.pop("behavior", None)
+    status = dict(obj.get("status") or {})
+    for metric in status.pop("currentMetrics", None) or ():
+        current = (metric.get("resource") or {}).get("current") or {}
+        if metric.get("type") == "Resource" and "averageUtilization" in current:
+            status["currentCPUUtilizationPercentage"] = current["averageUtilization"]
+    status.pop("conditions", None)
+    return {**obj, "spec": spec, **({"status": status} if status else {})}
+
+
+def _is_cpu_utilization(resource: Obj | None, metric_type: str | None) -> bool:
+    target = (resource or {}).get("target") or {}
+    return metric_type == "Resource" and (resource or {}).get("name") == "cpu" and "averageUtilization" in target
+
+
+def _scaler_to_v2(obj: Obj) -> Obj:
+    spec = dict(obj.get("spec") or {})
+    percentage = spec.pop("targetCPUUtilizationPercentage", None)
+    if percentage is not None:
+        target = {"type": "Utilization", "averageUtilization": percentage}
+        spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    status = dict(obj.get("status") or {})
+    status.pop("currentCPUUtilizationPercentage", None)
+    return {**obj, "spec": spec, **({"status": status} if status else {})}

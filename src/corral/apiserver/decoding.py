@@ -1,0 +1,158 @@
+"""Bodies to objects: JSON and YAML, with errors a person can use, and the duplicates that strict clients ask about."""
+
+import json
+from typing import Any
+
+import orjson
+import yaml
+
+from corral.kinds.status import StatusError, bad_request, unsupported_media_type
+from corral.kinds.types import Obj
+
+BODY_LIMIT = 3 * 1024 * 1024
+"""Bytes; kube-apiserver's own limit for a request body."""
+_NODE_LIMIT = 1_000_000
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
+_JSON_TYPES = frozenset({"application/json", "", "text/json", "application/merge-patch+json"})
+_YAML_TYPES = frozenset({"application/yaml", "text/yaml", "application/x-yaml", "application/apply-patch+yaml"})
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as Kubernetes reads it: times stay text, keys are text, duplicates are noted."""
+
+    duplicates: list[str]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = _key(self.construct_object(key_node, deep=True))
+            if key in result:
+                self.duplicates.append(key)
+            result[key] = self.construct_object(value_node, deep=deep)
+        return result
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _key(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    return str(value)
+
+
+def media_type(content_type: str) -> str:
+    """The media type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def decode(body: bytes, content_type: str, *, duplicates: list[str] | None = None) -> Any:
+    """The value that `body` holds; names of duplicated fields are appended to `duplicates`, if it is given.
+
+    Raises:
+        StatusError: 400 with the position of the mistake; 415 for a content type that is neither JSON nor YAML.
+    """
+    media = media_type(content_type)
+    if media in _JSON_TYPES:
+        return _decode_json(body, duplicates)
+    if media in _YAML_TYPES:
+        return _decode_yaml(body, duplicates)
+    if media == _PROTOBUF:
+        raise unsupported_media_type(
+            f"the body is {_PROTOBUF}, which this server does not read; send application/json or application/yaml"
+        )
+    raise unsupported_media_type(
+        f"the body of the request was in an unknown format - accepted media types include: "
+        f"application/json, application/yaml (it was {content_type})"
+    )
+
+
+def decode_object(body: bytes, content_type: str, *, duplicates: list[str] | None = None) -> Obj:
+    """As `decode`, for a body that must be an object.
+
+    Raises:
+        StatusError: 400 or 415.
+    """
+    value = decode(body, content_type, duplicates=duplicates)
+    if not isinstance(value, dict):
+        raise bad_request(f"the body must be an object, not {_kind_of(value)}")
+    return value
+
+
+def _kind_of(value: object) -> str:
+    if value is None:
+        return "empty"
+    return {list: "an array", str: "a string", bool: "a boolean"}.get(type(value), "a number")
+
+
+def _decode_json(body: bytes, duplicates: list[str] | None) -> Any:
+    if not body:
+        raise bad_request("the body is empty: an object in JSON or YAML is required")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"cannot decode the body as JSON: {error.msg}") from error
+    # Re-encoding drops duplicates, so fewer quotes than were sent is the cheap sign that there may have been some.
+    if duplicates is not None and orjson.dumps(value).count(b'"') != body.count(b'"'):
+        duplicates.extend(_json_duplicates(body))
+    return value
+
+
+def _json_duplicates(body: bytes) -> list[str]:
+    found: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in items:
+            if key in seen:
+                found.append(key)
+            seen.add(key)
+
+    json.loads(body, object_pairs_hook=pairs)
+    return found
+
+
+def _decode_yaml(body: bytes, duplicates: list[str] | None) -> Any:
+    try:
+        loader = _Loader(body)
+        loader.duplicates = []
+        try:
+            value = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise bad_request(f"cannot decode the body as YAML: {' '.join(str(error).split())}") from error
+    if b"*" in body and _nodes(value, {}) > _NODE_LIMIT:
+        raise bad_request("cannot decode the body as YAML: its aliases expand to too many values")
+    if duplicates is not None:
+        duplicates.extend(loader.duplicates)
+    return value
+
+
+def _nodes(value: Any, counted: dict[int, int]) -> int:
+    """How many values `value` has when aliases are expanded (sharing makes this quick even for hostile input)."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in counted:
+        return counted[id(value)]
+    counted[id(value)] = _NODE_LIMIT  # a value that contains itself is too large
+    total = 1 + sum(_nodes(child, counted) for child in (value.values() if isinstance(value, dict) else value))
+    counted[id(value)] = total
+    return total
+
+
+def encode_yaml(value: Any) -> bytes:
+    """YAML text of a JSON value."""
+    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+def parse_failure(error: StatusError, what: str) -> StatusError:
+    """The same refusal with `what` was being read said first."""
+    return StatusError(error.code, error.reason, f"{what}: {error.message}", causes=error.causes)

@@ -1,0 +1,116 @@
+"""Uploaded programs: content-addressed archives, kept as files under the data directory.
+
+The name of an upload is the SHA-256 of its bytes, so that uploading it twice costs a HEAD and a broken upload cannot be
+mistaken for a whole one.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from aiohttp import web
+
+from corral.apiserver.auth.api import User
+from corral.kinds.status import StatusError, bad_request, not_found, too_large
+
+LIMIT = 1 << 30
+"""Bytes of one upload."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_CHUNK = 1 << 20
+
+
+class Sources:
+    """The uploads of a cell. `directory` is made if it is missing."""
+
+    def __init__(self, directory: Path, *, limit: int = LIMIT) -> None:
+        self._directory = directory
+        self._limit = limit
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # What an interrupted upload left.
+        for partial in directory.glob(".upload-*"):
+            partial.unlink(missing_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """The file of an upload.
+
+        Raises:
+            StatusError: 400, not a digest; 404, not uploaded.
+        """
+        path = self._place(digest)
+        if not path.is_file():
+            raise not_found("corral.dev", "sources", digest)
+        return path
+
+    def _place(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise bad_request(
+                f"cannot use {digest!r} as the name of a source: it must be a SHA-256 in hexadecimal digits"
+            )
+        return self._directory / digest
+
+    async def handle(self, request: web.BaseRequest, user: User, namespace: str, name: str) -> web.StreamResponse:
+        """PUT, GET and HEAD of `/apis/corral.dev/v1/namespaces/{namespace}/sources/{name}`.
+
+        Raises:
+            StatusError: 400, 404, 413.
+        """
+        if request.method == "PUT":
+            created = await self._store(request, name)
+            return web.Response(status=201 if created else 200)
+        path = self.path(name)
+        if request.method == "HEAD":
+            size = (await asyncio.to_thread(path.stat)).st_size
+            return web.Response(headers={"Content-Length": str(size)}, content_type="application/gzip")
+        return web.FileResponse(path, headers={"Content-Type": "application/gzip"})
+
+    async def _store(self, request: web.BaseRequest, digest: str) -> bool:
+        place = self._place(digest)
+        if (request.content_length or 0) > self._limit:
+            raise too_large(self._limit)
+        descriptor, text = tempfile.mkstemp(prefix=".upload-", dir=self._directory)
+        partial = Path(text)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                actual = await self._receive(request, file.fileno())
+                if actual != digest:
+                    raise bad_request(f"cannot store the source: its SHA-256 is {actual}, not {digest}; send it again")
+                await asyncio.to_thread(os.fsync, file.fileno())
+            return await asyncio.to_thread(_publish, partial, place)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    async def _receive(self, request: web.BaseRequest, descriptor: int) -> str:
+        digest, size = hashlib.sha256(), 0
+        async for chunk in request.content.iter_chunked(_CHUNK):
+            size += len(chunk)
+            if size > self._limit:
+                raise too_large(self._limit)
+            digest.update(chunk)
+            await asyncio.to_thread(_write_all, descriptor, chunk)
+        return digest.hexdigest()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:
+        raise StatusError(
+            507, "InsufficientStorage", f"cannot store the source: {error.strerror}; free some space"
+        ) from error
+
+
+def _publish(partial: Path, place: Path) -> bool:
+    """Give a whole, synced file its name; False if it was there already."""
+    fresh = not place.exists()
+    partial.replace(place)
+    directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return fresh

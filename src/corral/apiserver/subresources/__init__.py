@@ -1,0 +1,1 @@
+"""Subresources, one file each; `table.py` says which function answers which method."""

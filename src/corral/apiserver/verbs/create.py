@@ -1,0 +1,20 @@
+"""Make an object."""
+
+from corral.apiserver import writing
+from corral.apiserver.answers import object_reply
+from corral.apiserver.context import Context, Reply
+from corral.apiserver.core import Core
+from corral.apiserver.options import write_options
+
+
+async def create(core: Core, ctx: Context) -> Reply:
+    """Make the object in the body.
+
+    Raises:
+        StatusError: 400, 403, 404, 409, 415, 422.
+    """
+    options = write_options(ctx.query)
+    warnings: list[str] = []
+    obj = writing.read_body(ctx, options, warnings)
+    outcome = await writing.create(core, ctx, obj, options, warnings)
+    return object_reply(core, ctx, outcome.rendered, status=201, warnings=outcome.warnings)

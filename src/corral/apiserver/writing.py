@@ -1,0 +1,296 @@
+"""The road of every write: decode, prune, default, admit, prepare, track, validate, store.
+
+Create and update differ in what they start from; the patches, apply and the subresources are updates with another
+function from the old object to the new one. A write that loses the compare-and-swap is computed again from what stands
+there now, unless the caller named the revision it meant.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from corral.apiserver import metadata as meta
+from corral.apiserver.admission.api import Review
+from corral.apiserver.context import Context
+from corral.apiserver.conversion import convert
+from corral.apiserver.core import Core
+from corral.apiserver.decoding import decode_object
+from corral.apiserver.options import IGNORE, STRICT, WriteOptions
+from corral.apiserver.rendering import Rendered, encode
+from corral.kinds.apply import track
+from corral.kinds.kind import Kind
+from corral.kinds.resources import NAMESPACES
+from corral.kinds.status import Cause, StatusError, already_exists, bad_request, invalid, modified, unavailable
+from corral.kinds.types import Obj
+from corral.store.protocol import Conflict, Entry
+
+TRIES = 10
+"""How often a write that lost a race is computed again before the caller hears of it."""
+_NAME_TRIES = 8
+
+Prepare = Callable[[Obj, Obj], None]
+Validate = Callable[[Obj, Obj], Sequence[Cause]]
+
+
+class Outcome(msgspec.Struct):
+    """What a write made, and what the caller should be warned about."""
+
+    rendered: Rendered
+    warnings: list[str]
+    created: bool = False
+    deleted: bool = False
+
+
+def manager_of(ctx: Context, options: WriteOptions) -> str:
+    """The field manager: as given, else the first part of the user agent, as in Kubernetes."""
+    return options.field_manager or ctx.call.user_agent.partition("/")[0][:128] or "unknown"
+
+
+def read_body(ctx: Context, options: WriteOptions, warnings: list[str]) -> Obj:
+    """The object in the body, without the fields its schema does not know.
+
+    Raises:
+        StatusError: 400 or 415.
+    """
+    duplicates: list[str] | None = None if options.field_validation == IGNORE else []
+    obj = decode_object(ctx.call.body, ctx.call.content_type, duplicates=duplicates)
+    expect_kind(obj, ctx.kind)
+    meta.shape(obj)
+    found = [f'duplicate field "{name}"' for name in duplicates or ()]
+    prune(obj, ctx.kind, options, warnings, found)
+    return obj
+
+
+def expect_kind(obj: Obj, kind: Kind) -> None:
+    """Fill in kind and apiVersion if they are missing; 400 if they are another kind's."""
+    resource = kind.resource
+    given = obj.get("apiVersion") or resource.api_version
+    if given != resource.api_version:
+        raise bad_request(
+            f"the API version in the data ({given}) does not match the expected API version ({resource.api_version})"
+        )
+    given = obj.get("kind") or resource.kind
+    if given != resource.kind:
+        raise bad_request(f"the kind in the data ({given}) does not match the expected kind ({resource.kind})")
+    obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
+
+
+def prune(obj: Obj, kind: Kind, options: WriteOptions, warnings: list[str], found: list[str] | None = None) -> None:
+    """Drop unknown fields and refuse, warn or say nothing, as the caller asked.
+
+    Raises:
+        StatusError: 400 in the words of Kubernetes' strict decoding.
+    """
+    complaints = [f'unknown field "{path}"' for path in kind.schema.prune(obj)] + (found or [])
+    if not complaints or options.field_validation == IGNORE:
+        return
+    if options.field_validation == STRICT:
+        name, version = kind.resource.kind, kind.resource.version
+        why = f"strict decoding error: {', '.join(complaints)}"
+        if not kind.custom:
+            why = f'{name} in version "{version}" cannot be handled as a {name}: {why}'
+        raise bad_request(why)
+    warnings += complaints
+
+
+async def create(
+    core: Core, ctx: Context, obj: Obj, options: WriteOptions, warnings: list[str], *, tracked: bool = False
+) -> Outcome:
+    """Make a new object; `tracked` says that managedFields are as they should be.
+
+    Raises:
+        StatusError: 400, 403, 404, 409, 422.
+    """
+    metadata = obj["metadata"]
+    meta.match_url(metadata, ctx)
+    if metadata.get("resourceVersion"):
+        raise bad_request("resourceVersion should not be set on objects to be created")
+    if not metadata.get("name"):
+        metadata.pop("name", None)
+    meta.need_name(metadata, ctx)
+    ctx.kind.schema.default(obj)
+    review = _review(ctx, "CREATE", obj, None, options)
+    core.admission.mutate(review, core)
+    meta.stamp(metadata, core.timestamp())
+    ctx.kind.strategy.prepare_create(obj)
+    generated = "name" not in metadata
+    for attempt in range(_NAME_TRIES):
+        if generated:
+            meta.generate_name(metadata, core.rng)
+        if attempt == 0:
+            if not tracked:
+                metadata.pop("managedFields", None)
+                _track(core, ctx, None, obj, options)
+            _validate(ctx, obj, None)
+            core.admission.validate(review, core)
+        outcome = await _create(core, ctx, obj, options, warnings)
+        if outcome is not None:
+            return outcome
+        if not generated:
+            break
+    raise already_exists(ctx.group, ctx.plural, metadata["name"])
+
+
+async def _create(core: Core, ctx: Context, obj: Obj, options: WriteOptions, warnings: list[str]) -> Outcome | None:
+    metadata = obj["metadata"]
+    key = core.key(ctx.kind, metadata.get("namespace", ""), metadata["name"])
+    value = encode(to_stored(core, ctx.kind, obj))
+    if options.dry_run:
+        if core.store.get(key) is not None:
+            return None
+        return Outcome(Rendered(encode(obj)), warnings, created=True)
+    result = await core.store.create(key, value)
+    if isinstance(result, Conflict):
+        return None
+    return Outcome(core.render(ctx.kind, result), warnings, created=True)
+
+
+async def update(
+    core: Core,
+    ctx: Context,
+    change: Callable[[Entry, Rendered], Obj],
+    options: WriteOptions,
+    warnings: list[str],
+    *,
+    prepare: Prepare | None = None,
+    validate: Validate | None = None,
+    tracked: bool = False,
+) -> Outcome:
+    """Replace an object by what `change` makes of it; `tracked` says that `change` keeps managedFields itself.
+
+    Raises:
+        StatusError: 400, 403, 404, 409, 422.
+    """
+    prepare = prepare or ctx.kind.strategy.prepare_update
+    for _ in range(TRIES):
+        entry = core.entry(ctx.kind, ctx.namespace, ctx.name)
+        rendered = core.render(ctx.kind, entry)
+        obj, old = change(entry, rendered), rendered.fresh()
+        _check_identity(ctx, obj, old, entry)
+        # Warnings of an attempt that lost its race must not be said twice.
+        said = list(warnings)
+        prune(obj, ctx.kind, options, said)
+        ctx.kind.schema.default(obj)
+        review = _review(ctx, "UPDATE", obj, old, options)
+        core.admission.mutate(review, core)
+        meta.carry_over(obj["metadata"], old["metadata"])
+        prepare(obj, old)
+        if not tracked:
+            _track(core, ctx, old, obj, options)
+        _validate(ctx, obj, old, validate)
+        core.admission.validate(review, core)
+        outcome = await _replace(core, ctx, entry, rendered, obj, old, options, said)
+        if outcome is not None:
+            return outcome
+    raise modified(ctx.group, ctx.plural, ctx.name)
+
+
+async def _replace(
+    core: Core,
+    ctx: Context,
+    entry: Entry,
+    rendered: Rendered,
+    obj: Obj,
+    old: Obj,
+    options: WriteOptions,
+    warnings: list[str],
+) -> Outcome | None:
+    obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+    if same(obj, old):
+        return Outcome(rendered, warnings)
+    ends = obj["metadata"].get("deletionTimestamp") is not None and not is_held(obj)
+    if options.dry_run:
+        return Outcome(Rendered(encode_with_revision(obj)), warnings, deleted=ends)
+    if ends:
+        # The last finalizer goes with this write, so the object does: one step, so that no crash can come between.
+        gone = await core.store.delete(entry.key, entry.revision)
+        if isinstance(gone, Conflict):
+            return None
+        obj["metadata"]["resourceVersion"] = str(gone.revision)
+        return Outcome(Rendered(encode_with_revision(obj)), warnings, deleted=True)
+    result = await core.store.update(entry.key, encode(to_stored(core, ctx.kind, obj)), entry.revision)
+    if isinstance(result, Conflict):
+        return None
+    return Outcome(core.render(ctx.kind, result), warnings)
+
+
+def is_held(obj: Obj) -> bool:
+    """Whether an object that is being deleted must stay for now: finalizers, or a grace period still running."""
+    metadata = obj["metadata"]
+    if metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"):
+        return True
+    is_namespace = obj["kind"] == NAMESPACES.kind and obj["apiVersion"] == NAMESPACES.api_version
+    return is_namespace and bool((obj.get("spec") or {}).get("finalizers"))
+
+
+def same(obj: Obj, old: Obj) -> bool:
+    """Whether a write changes nothing (but the times in managedFields), so that none is needed."""
+    if obj == old:
+        return True
+    if any(obj.get(field) != old.get(field) for field in obj.keys() | old.keys() if field != "metadata"):
+        return False
+    return _without_times(obj["metadata"]) == _without_times(old["metadata"])
+
+
+def _without_times(metadata: Obj) -> dict[str, Any]:
+    managed = [{**entry, "time": ""} for entry in metadata.get("managedFields") or ()]
+    return {**metadata, "managedFields": managed}
+
+
+def encode_with_revision(obj: Obj) -> bytes:
+    """An object's bytes as an answer that is not stored (dry run)."""
+    return msgspec.json.encode(obj)
+
+
+def to_stored(core: Core, kind: Kind, obj: Obj) -> Obj:
+    stored = core.stored(kind)
+    return obj if stored is kind.resource else convert(dict(obj), kind.resource, stored)
+
+
+def _check_identity(ctx: Context, obj: Obj, old: Obj, entry: Entry) -> None:
+    metadata = meta.shape(obj)
+    meta.match_url(metadata, ctx)
+    meta.check_uid(ctx, metadata.get("uid", ""), old["metadata"].get("uid", ""))
+    given = metadata.get("resourceVersion", "")
+    if given in ("", "0"):
+        if ctx.kind.custom and ctx.verb == "update":
+            why = "Invalid value: 0x0: must be specified for an update"
+            raise invalid(
+                ctx.group,
+                ctx.kind.resource.kind,
+                ctx.name,
+                [Cause("FieldValueInvalid", why, "metadata.resourceVersion")],
+            )
+    elif given != str(entry.revision):
+        if not given.isdecimal():
+            raise meta.bad_version(given)
+        raise modified(ctx.group, ctx.plural, ctx.name)
+    metadata.pop("resourceVersion", None)
+
+
+def _review(ctx: Context, operation: Any, obj: Obj, old: Obj | None, options: WriteOptions) -> Review:
+    name = obj["metadata"].get("name", "")
+    return Review(
+        operation, ctx.kind, ctx.namespace, name, ctx.subresource, obj, old, ctx.user, dry_run=options.dry_run
+    )
+
+
+def _track(core: Core, ctx: Context, old: Obj | None, obj: Obj, options: WriteOptions) -> None:
+    manager = manager_of(ctx, options)
+    track(ctx.kind.schema, old, obj, manager=manager, now=core.now(), subresource=ctx.subresource)
+
+
+def _validate(ctx: Context, obj: Obj, old: Obj | None, validate: Validate | None = None) -> None:
+    causes: list[Cause] = ctx.kind.schema.validate(obj)
+    if not causes:
+        causes += ctx.kind.strategy.validate(obj, old)
+        if validate is not None and old is not None:
+            causes += validate(obj, old)
+    if causes:
+        raise invalid(ctx.group, ctx.kind.resource.kind, obj["metadata"].get("name", ""), causes)
+
+
+def full() -> StatusError:
+    """The refusal of writes while the disk is full; reads go on."""
+    return unavailable("cannot write: the disk is full; free some space and try again")
