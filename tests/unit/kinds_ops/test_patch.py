@@ -81,7 +81,7 @@ def test_json_patch_of_a_difference(before: Any, after: Any) -> None:
 
 def test_json_patch_leaves_the_original_alone() -> None:
     original = {"a": {"b": [1]}}
-    value = {"c": []}
+    value: dict[str, list[int]] = {"c": []}
     patched = patch.json_patch(
         original, [{"op": "add", "path": "/a/b/-", "value": value}, {"op": "copy", "from": "/a/b/1", "path": "/d"}]
     )

@@ -57,7 +57,8 @@ def _mapping(schema: PatchSchema | None, original: Obj, patch: Obj) -> Obj:
     """Merge `patch` into `original`; both belong to the caller and are used up."""
     directive = patch.pop(_PATCH, None)
     if directive == "replace":
-        return _fresh(patch)
+        fresh: Obj = _fresh(patch)
+        return fresh
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):
