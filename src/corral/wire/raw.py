@@ -67,15 +67,26 @@ class Inbound:
 
 
 class RawConnection:
-    """Bytes in both directions. `write` waits while the other side is slow and raises `ConnectionError` when it is
-    gone."""
+    """Bytes in both directions."""
 
     def __init__(
         self, inbound: Inbound, write: Callable[[bytes], Awaitable[None]], transport: asyncio.Transport
     ) -> None:
-        self.read = inbound.read
-        self.write = write
+        self._inbound = inbound
+        self._write = write
         self._transport = transport
+
+    async def read(self) -> bytes:
+        """The next piece; empty at the end. For one reader at a time."""
+        return await self._inbound.read()
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while the other side is slow.
+
+        Raises:
+            ConnectionError: it is gone.
+        """
+        await self._write(data)
 
     def close(self) -> None:
         """End the connection; what was written is still sent."""
@@ -136,7 +147,10 @@ class Hangup:
         self.gone.set()
 
     async def run(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do `work`, but cancel it when the client goes away; returns whether it was done. Raises what `work` raises."""
+        """Do `work`, but cancel it when the client goes away; returns whether it was done.
+
+        Raises what `work` raises.
+        """
         task = asyncio.create_task(work, name="work for a client")
         left = asyncio.create_task(self.gone.wait(), name="client gone")
         try:

@@ -134,15 +134,14 @@ async def _stream(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> w
     if length is not None:
         response.content_length = int(length)
     response.force_close()
-    body = _copy(answer, response)
     if request.body_exists and not request.content.is_eof():
         # The client is still sending: its end shows in the reading of what it sends.
         await response.prepare(request)
-        await body
+        await _copy(answer, response)
         return response
     hangup = Hangup(request)
     await response.prepare(request)
-    await hangup.run(body)
+    await hangup.run(_copy(answer, response))
     return response
 
 
