@@ -11,12 +11,10 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-
-from aiohttp import web
 
 from corral.agent import machine as facts
 from corral.agent.actions import Actions
@@ -34,6 +32,7 @@ from corral.agent.runtime.api import Container, ContainerState, Runtime, Sandbox
 from corral.agent.server import AgentServer
 from corral.agent.spec_builder import Dns
 from corral.agent.stats import Stats
+from corral.agent.stream_routes import routes
 from corral.agent.volumes.api import SourceFetcher
 from corral.agent.volumes.manager import VolumeManager
 from corral.agent.worker import PodWorker
@@ -79,7 +78,6 @@ class Agent:
     Args:
         client: the API as `system:node:NAME`.
         server_context: TLS of the agent's own server, verifying client certificates against the cell's CA.
-        streams: routes of exec, attach and port forwarding, given the agent (`corral.agent.streams`).
     """
 
     def __init__(
@@ -92,7 +90,6 @@ class Agent:
         rng: random.Random,
         server_context: ssl.SSLContext | None,
         fetch_source: SourceFetcher,
-        streams: Callable[["Agent"], Sequence[web.RouteDef]] = lambda agent: (),
     ) -> None:
         self.config = config
         self.runtime = runtime
@@ -119,7 +116,11 @@ class Agent:
         self._stack = contextlib.AsyncExitStack()
         self.files = PodFiles(self.layout, self._informer, self._workers)
         self._server = AgentServer(
-            self.files, runtime, Stats(runtime, self._machine, config.directory, clock), clock, streams(self)
+            self.files,
+            runtime,
+            Stats(runtime, self._machine, config.directory, clock),
+            clock,
+            routes(runtime, self.worker),
         )
 
     def _build_services(self, fetch_source: SourceFetcher) -> Services:
@@ -303,7 +304,7 @@ class Agent:
         for pod in self._all_pods():
             started = (pod.get("status") or {}).get("startTime")
             ended = is_terminal(pod) and started and not pod["metadata"].get("deletionTimestamp")
-            known[pod["metadata"]["uid"]] = parse_rfc3339(started) if ended else None
+            known[pod["metadata"]["uid"]] = parse_rfc3339(str(started)) if ended else None
         return known
 
     def _containers_removed(self, pod_uid: str, container_ids: set[str]) -> None:
