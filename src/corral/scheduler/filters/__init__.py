@@ -1,0 +1,26 @@
+"""Where a pod may go. One file a rule; each judges all machines at once and can explain a single refusal.
+
+The rules, their order and their wording are those of kube-scheduler's default plugins.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.snapshot import Snapshot
+
+
+class Filter(Protocol):
+    """One rule."""
+
+    def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
+        """One truth value a row of the snapshot; None if every machine passes."""
+
+    def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
+        """How many of `rows`, none of which passes, are refused for each reason."""
+
+    def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
+        """Why the machine of `row` does not pass, in Kubernetes' words; empty if it does."""

@@ -1,0 +1,54 @@
+"""What a pod asks for must be free on the machine."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.snapshot import PODS, Snapshot
+
+
+class Resources:
+    """Requests against allocatable amounts less what is requested already."""
+
+    def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
+        return self.fits(snapshot, pod, slice(None))
+
+    def fits(self, snapshot: Snapshot, pod: PodClass, rows: slice | NDArray[np.intp]) -> NDArray[np.bool_]:
+        """`passes` for some rows only."""
+        fits: NDArray[np.bool_] | None = None
+        for column, amount in zip(pod.columns.tolist(), pod.amounts.tolist(), strict=True):
+            enough = snapshot.requested[rows, column] + amount <= snapshot.allocatable[rows, column]
+            fits = enough if fits is None else fits & enough
+        if fits is None:
+            raise ValueError("a pod takes at least one unit of pods")
+        return fits
+
+    def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
+        reasons: dict[str, int] = {}
+        for name, amount in pod.requests.items():
+            column = snapshot.columns.get(name)
+            if column is not None and amount:
+                lacking = snapshot.requested[rows, column] + amount > snapshot.allocatable[rows, column]
+                reasons[_reason(name)] = int(lacking.sum())
+        return {reason: count for reason, count in reasons.items() if count}
+
+    def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
+        return [_reason(name) for name in self.missing(snapshot, pod, row)]
+
+    def missing(self, snapshot: Snapshot, pod: PodClass, row: int) -> dict[str, int]:
+        """How much of each resource the machine lacks: cpu in thousandths, everything else in whole units."""
+        lacking: dict[str, int] = {}
+        for name, amount in pod.requests.items():
+            if not amount:
+                continue
+            column = snapshot.columns[name]
+            lack = amount - int(snapshot.allocatable[row, column] - snapshot.requested[row, column])
+            if lack > 0:
+                lacking[name] = lack
+        return lacking
+
+
+def _reason(resource: str) -> str:
+    return "Too many pods" if resource == PODS else f"Insufficient {resource}"

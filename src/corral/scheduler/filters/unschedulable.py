@@ -1,0 +1,26 @@
+"""A cordoned machine takes no new pods, unless they tolerate its being cordoned."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.scheduler.podclass import PodClass, Taint
+from corral.scheduler.snapshot import Snapshot
+
+_REASON = "node(s) were unschedulable"
+_CORDONED = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+
+
+class Unschedulable:
+    """`spec.unschedulable` of the Node."""
+
+    def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
+        return None if pod.tolerates(_CORDONED) else ~snapshot.unschedulable
+
+    def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
+        return {_REASON: len(rows)}
+
+    def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
+        refused = snapshot.unschedulable[row] and not pod.tolerates(_CORDONED)
+        return [_REASON] if refused else []

@@ -1,0 +1,65 @@
+"""Machine labels as columns of small integers, so that a requirement is judged once per distinct value."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.kinds.selectors import Requirement
+
+_ABSENT = 0
+
+
+class _Column:
+    """One label key: each row has the number of its value; 0 means that the label is not there."""
+
+    def __init__(self, rows: int) -> None:
+        self.values: list[str] = [""]
+        self.numbers: dict[str, int] = {}
+        self.cells = np.zeros(rows, dtype=np.int32)
+
+    def set(self, row: int, value: str) -> None:
+        number = self.numbers.get(value)
+        if number is None:
+            number = self.numbers[value] = len(self.values)
+            self.values.append(value)
+        self.cells[row] = number
+
+
+class LabelColumns:
+    """The labels of all rows."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._columns: dict[str, _Column] = {}
+
+    def resize(self, rows: int) -> None:
+        """Make room for more rows, without labels."""
+        for column in self._columns.values():
+            column.cells = np.concatenate([column.cells, np.zeros(rows - self._rows, dtype=np.int32)])
+        self._rows = rows
+
+    def set(self, row: int, labels: Mapping[str, str]) -> None:
+        """Give `row` exactly these labels."""
+        for key, column in self._columns.items():
+            if key not in labels:
+                column.cells[row] = _ABSENT
+        for key, value in labels.items():
+            if key not in self._columns:
+                self._columns[key] = _Column(self._rows)
+            self._columns[key].set(row, value)
+
+    def matches(self, requirement: Requirement) -> NDArray[np.bool_]:
+        """Which rows fulfil `requirement`."""
+        column = self._columns.get(requirement.key)
+        if column is None:
+            return np.full(self._rows, requirement.matches({}), dtype=np.bool_)
+        if requirement.operator in ("In", "NotIn"):
+            table = np.full(len(column.values), requirement.operator == "NotIn", dtype=np.bool_)
+            named = [column.numbers[value] for value in requirement.values if value in column.numbers]
+            table[named] = requirement.operator == "In"
+        else:
+            key = requirement.key
+            table = np.array([requirement.matches({key: value}) for value in column.values], dtype=np.bool_)
+            table[_ABSENT] = requirement.matches({})
+        return table[column.cells]

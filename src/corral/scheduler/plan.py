@@ -1,0 +1,118 @@
+"""The decision: which pod goes where, and why the others go nowhere. Pure: the same input gives the same plan."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+import numpy as np
+
+from corral.kinds.types import Key
+from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.profile import FILTERS, SPREADING, Profile
+from corral.scheduler.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A pod that waits for a machine."""
+
+    key: Key
+    pod_class: PodClass
+    priority: int = 0
+    order: int = 0
+    """Among equal priorities the smaller comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """The pod goes to `node`."""
+
+    pod: Key
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The pod goes nowhere: of `machines` machines each reason refused so many."""
+
+    pod: Key
+    machines: int
+    reasons: Mapping[str, int]
+
+    @property
+    def message(self) -> str:
+        """What the event says, in kube-scheduler's words."""
+        if not self.machines:
+            return "no nodes available to schedule pods"
+        texts = sorted(f"{count} {reason}" for reason, count in self.reasons.items())
+        return f"0/{self.machines} nodes are available: {', '.join(texts)}."
+
+
+Decision: TypeAlias = Bind | Refuse
+
+
+def plan(
+    snapshot: Snapshot, pending: Sequence[Pending], now: datetime, rng: random.Random, *, profile: Profile = SPREADING
+) -> Sequence[Decision]:
+    """Decide for every pending pod, highest priority first, then in order; the snapshot is left as it was found.
+
+    Args:
+        now: the moment of the plan, for rules that depend on time.
+        rng: breaks ties between equally good machines.
+    """
+    decisions = assign(CandidateCache(snapshot, profile), pending, now, rng)
+    for decision in decisions:
+        if isinstance(decision, Bind):
+            snapshot.remove(decision.pod)
+    return decisions
+
+
+def assign(cache: CandidateCache, pending: Sequence[Pending], now: datetime, rng: random.Random) -> Sequence[Decision]:
+    """`plan`, but the pods stay placed in the snapshot: how the live loop assumes what it decides."""
+    decisions: list[Decision] = []
+    refusals: dict[PodClass, Refuse] = {}
+    for pod in sorted(pending, key=_rank):
+        node = _choose(cache, pod.pod_class, rng)
+        if node:
+            cache.snapshot.place(pod.key, pod.pod_class, node)
+            decisions.append(Bind(pod.key, node))
+            continue
+        # Room only shrinks during a plan, so what refused one pod of a class refuses the next.
+        known = refusals.get(pod.pod_class)
+        if known is None:
+            known = refusals[pod.pod_class] = refuse(cache.snapshot, pod.key, pod.pod_class)
+        decisions.append(Refuse(pod.key, known.machines, known.reasons))
+    return decisions
+
+
+def _rank(pod: Pending) -> tuple[int, int, Key]:
+    return -pod.priority, pod.order, pod.key
+
+
+def _choose(cache: CandidateCache, pod: PodClass, rng: random.Random) -> str:
+    totals = cache.totals(pod)
+    best = totals[totals.argmax()]
+    if best == -np.inf:
+        return ""
+    ties = np.flatnonzero(totals == best)
+    row = int(ties[0] if len(ties) == 1 else ties[rng.randrange(len(ties))])
+    return cache.snapshot.machine(row).name
+
+
+def refuse(snapshot: Snapshot, key: Key, pod: PodClass) -> Refuse:
+    """Why no machine takes the pod: per machine, the reasons of the first rule that refuses it."""
+    reasons: Counter[str] = Counter()
+    left = snapshot.alive.copy()
+    for rule in FILTERS:
+        mask = rule.passes(snapshot, pod)
+        if mask is None:
+            continue
+        refused = np.flatnonzero(left & ~mask)
+        if len(refused):
+            reasons.update(rule.tally(snapshot, pod, refused))
+            left &= mask
+    return Refuse(key, len(snapshot), dict(reasons))

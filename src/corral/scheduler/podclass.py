@@ -1,0 +1,149 @@
+"""What placing a pod depends on, read once and shared by all pods that are alike.
+
+Pods of one workload differ in name only: they form an equivalence class, and everything that filters and scores work
+out for one of them holds for all. A class is known by the bytes of the parts of the spec that placement looks at.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from corral.kinds.podspec import HostPort, host_ports, pod_requests
+from corral.kinds.selectors import NodeSelector, Requirement, node_term
+from corral.kinds.types import Obj
+
+# What scoring assumes of a pod that asks for nothing, so that such pods spread too (kube-scheduler/pkg/scheduler/util,
+# DefaultMilliCPURequest and DefaultMemoryRequest).
+_ASSUMED_CPU = 100
+_ASSUMED_MEMORY = 200 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """What keeps pods away from a machine. `effect` is NoSchedule, PreferNoSchedule or NoExecute."""
+
+    key: str
+    value: str
+    effect: str
+
+    def __str__(self) -> str:
+        return f"{{{self.key}: {self.value}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Toleration:
+    """What lets a pod onto a tainted machine; an empty `key` or `effect` matches every one."""
+
+    key: str
+    operator: str
+    value: str
+    effect: str
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Whether `taint` does not keep a pod with this toleration away."""
+        if self.effect and self.effect != taint.effect:
+            return False
+        if self.key and self.key != taint.key:
+            return False
+        if self.operator == "Exists":
+            return True
+        return bool(self.key) and self.value == taint.value
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One term of preferred node affinity."""
+
+    weight: int
+    on_labels: tuple[Requirement, ...]
+    on_fields: tuple[Requirement, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PodClass:
+    """One equivalence class; compared by identity."""
+
+    requests: Mapping[str, int]
+    """cpu in thousandths, everything else in whole units; `pods` is always 1."""
+    columns: NDArray[np.intp]
+    """Where in the snapshot's arrays the amounts of `requests` that are not zero belong."""
+    amounts: NDArray[np.int64]
+    load: NDArray[np.float64]
+    """cpu and memory as scoring counts them."""
+    ports: tuple[HostPort, ...]
+    node_name: str
+    node_selector: tuple[tuple[str, str], ...]
+    affinity: NodeSelector | None
+    preferences: tuple[Preference, ...]
+    tolerations: tuple[Toleration, ...]
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Whether the class may go where `taint` is."""
+        return any(toleration.tolerates(taint) for toleration in self.tolerations)
+
+
+def fingerprint(pod: Obj, node_name: str) -> bytes:
+    """Equal for pods that are placed alike. Only what `read_class` looks at goes in."""
+    spec = pod.get("spec") or {}
+    parts = [
+        node_name,
+        spec.get("nodeSelector"),
+        (spec.get("affinity") or {}).get("nodeAffinity"),
+        spec.get("tolerations"),
+        spec.get("overhead"),
+        spec.get("resources"),
+        spec.get("hostNetwork"),
+        [_needs(container) for container in spec.get("containers") or ()],
+        [_needs(container) for container in spec.get("initContainers") or ()],
+    ]
+    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+
+
+def _needs(container: Obj) -> list[Any]:
+    return [container.get("resources"), container.get("ports"), container.get("restartPolicy")]
+
+
+def read_class(pod: Obj, node_name: str, column: Callable[[str], int]) -> PodClass:
+    """The class of `pod`; `column` gives a resource's place in the arrays.
+
+    Args:
+        node_name: the machine that the pod insists on, or empty.
+
+    Raises:
+        ValueError: a quantity cannot be read.
+        StatusError: an affinity term makes no sense.
+    """
+    spec = pod.get("spec") or {}
+    requests = {**pod_requests(pod), "pods": 1}
+    asked = [(column(name), amount) for name, amount in requests.items() if amount > 0]
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return PodClass(
+        requests=requests,
+        columns=np.array([index for index, _ in asked], dtype=np.intp),
+        amounts=np.array([amount for _, amount in asked], dtype=np.int64),
+        load=np.array(
+            [requests.get("cpu") or _ASSUMED_CPU, requests.get("memory") or _ASSUMED_MEMORY], dtype=np.float64
+        ),
+        ports=tuple(host_ports(pod)),
+        node_name=node_name,
+        node_selector=tuple(sorted((spec.get("nodeSelector") or {}).items())),
+        affinity=NodeSelector.from_object(required) if required is not None else None,
+        preferences=tuple(
+            Preference(int(term.get("weight") or 0), *node_term(term.get("preference") or {}))
+            for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        ),
+        tolerations=tuple(
+            Toleration(
+                item.get("key") or "",
+                item.get("operator") or "Equal",
+                item.get("value") or "",
+                item.get("effect") or "",
+            )
+            for item in spec.get("tolerations") or ()
+        ),
+    )

@@ -1,0 +1,300 @@
+"""What the scheduler believes of the cell: arrays of machines by resources, kept up to date by events.
+
+A row is a machine, a column a resource; a pod takes one unit of the column `pods`. Pods that were decided but not yet
+seen bound are placed like any other ("assumed"); when the binding fails they are removed again. A machine that goes
+while pods are on it keeps its row until they are gone too, and a pod may arrive before the machine it is bound to.
+
+Two things let derived data stay fresh at little cost: `shape` counts changes of the machines themselves (labels,
+taints, coming and going), and `used` lists the rows whose free amounts changed.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.kinds.podspec import HostPort
+from corral.kinds.types import Key, Obj
+from corral.scheduler.labels import LabelColumns
+from corral.scheduler.machine import Machine, read_allocatable, read_machine
+from corral.scheduler.podclass import PodClass, Taint, fingerprint, read_class
+
+_FIRST_ROWS = 16
+_BASE_RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
+PODS = "pods"
+
+
+class RowLog:
+    """Row numbers in the order in which something happened to them, bounded; readers remember how far they read."""
+
+    def __init__(self, keep: int = 65_536) -> None:
+        self._rows: list[int] = []
+        self._base = 0
+        self._keep = keep
+
+    @property
+    def end(self) -> int:
+        """Where a reader who has seen everything stands."""
+        return self._base + len(self._rows)
+
+    def add(self, row: int) -> None:
+        """Note that something happened to `row`."""
+        self._rows.append(row)
+        if len(self._rows) > self._keep:
+            drop = self._keep // 2
+            del self._rows[:drop]
+            self._base += drop
+
+    def since(self, position: int) -> set[int] | None:
+        """The rows noted after `position`; None if that is no longer known."""
+        return set(self._rows[position - self._base :]) if position >= self._base else None
+
+
+@dataclass(slots=True)
+class _Row:
+    """The parts of a machine that are no numbers."""
+
+    name: str
+    machine: Machine | None = None
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    pods: dict[Key, PodClass] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One machine as plain data, for comparing and explaining."""
+
+    machine: Machine | None
+    allocatable: Mapping[str, int]
+    requested: Mapping[str, int]
+    load: tuple[float, float]
+    ports: Mapping[HostPort, int]
+    pods: frozenset[Key]
+
+
+class Snapshot:
+    """The arrays and what belongs to them. Public attributes are for reading."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, int] = {name: index for index, name in enumerate(_BASE_RESOURCES)}
+        self.allocatable: NDArray[np.int64] = np.zeros((_FIRST_ROWS, len(self.columns)), dtype=np.int64)
+        self.requested: NDArray[np.int64] = np.zeros_like(self.allocatable)
+        self.load: NDArray[np.float64] = np.zeros((_FIRST_ROWS, 2))
+        """cpu and memory requested, where a pod that asks for nothing counts as a small one; for scores."""
+        self.alive: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
+        self.unschedulable: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
+        self.taint_sets: list[tuple[Taint, ...]] = [()]
+        self.taints: NDArray[np.int32] = np.zeros(_FIRST_ROWS, dtype=np.int32)
+        """Each row's index in `taint_sets`."""
+        self.labels = LabelColumns(_FIRST_ROWS)
+        self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
+        """(protocol, port) -> row -> how often each address is claimed."""
+        self.shape = 0
+        self.used = RowLog()
+        self._taint_numbers: dict[tuple[Taint, ...], int] = {(): 0}
+        self._rows: list[_Row | None] = [None] * _FIRST_ROWS
+        self._by_name: dict[str, int] = {}
+        self._free = list(range(_FIRST_ROWS - 1, -1, -1))
+        self._where: dict[Key, int] = {}
+        self._classes: weakref.WeakValueDictionary[bytes, PodClass] = weakref.WeakValueDictionary()
+        self._alive_count = 0
+
+    # Machines
+
+    def __len__(self) -> int:
+        """How many machines there are."""
+        return self._alive_count
+
+    def row(self, name: str) -> int | None:
+        """The row of the machine `name`, if it is there."""
+        row = self._by_name.get(name)
+        return row if row is not None and self.alive[row] else None
+
+    def machine(self, row: int) -> Machine:
+        """The machine of a row that is alive."""
+        record = self._rows[row]
+        if record is None or record.machine is None:
+            raise KeyError(row)
+        return record.machine
+
+    def rows(self) -> Iterable[int]:
+        """The rows of all machines."""
+        return (int(row) for row in np.flatnonzero(self.alive))
+
+    def put_node(self, node: Obj) -> None:
+        """A Node was added or changed.
+
+        Raises:
+            ValueError: a quantity of its allocatable amounts cannot be read; the snapshot is as before.
+        """
+        machine, allocatable = read_machine(node), read_allocatable(node)
+        row = self._row_for(machine.name)
+        record = self._record(row)
+        if allocatable != record.allocatable:
+            columns = [self._column(name) for name in allocatable]
+            self.allocatable[row] = 0
+            self.allocatable[row, columns] = list(allocatable.values())
+            record.allocatable = allocatable
+            self.used.add(row)
+        if machine != record.machine:
+            if record.machine is None:
+                self._alive_count += 1
+            record.machine = machine
+            self._write_shape(row, machine)
+
+    def _write_shape(self, row: int, machine: Machine) -> None:
+        self.alive[row] = True
+        self.unschedulable[row] = machine.unschedulable
+        number = self._taint_numbers.get(machine.taints)
+        if number is None:
+            number = self._taint_numbers[machine.taints] = len(self.taint_sets)
+            self.taint_sets.append(machine.taints)
+        self.taints[row] = number
+        self.labels.set(row, machine.labels)
+        self.shape += 1
+
+    def remove_node(self, name: str) -> None:
+        """A Node is gone."""
+        row = self._by_name.get(name)
+        if row is None or not self.alive[row]:
+            return
+        record = self._record(row)
+        record.machine, record.allocatable = None, {}
+        self.alive[row] = False
+        self.allocatable[row] = 0
+        self.labels.set(row, {})
+        self._alive_count -= 1
+        self.shape += 1
+        self._release(row)
+
+    # Pods
+
+    def classify(self, pod: Obj, *, placed: bool = False) -> PodClass:
+        """The equivalence class of a pod; that of a placed pod does not depend on where it is.
+
+        Raises:
+            ValueError, StatusError: the pod asks for something that makes no sense.
+        """
+        node_name = "" if placed else ((pod.get("spec") or {}).get("nodeName") or "")
+        mark = fingerprint(pod, node_name)
+        found = self._classes.get(mark)
+        if found is None:
+            found = self._classes[mark] = read_class(pod, node_name, self._column)
+        return found
+
+    def place(self, key: Key, pod_class: PodClass, node: str) -> None:
+        """The pod takes its share of the machine `node`: it was seen there, or it is assumed."""
+        row = self._by_name.get(node)
+        at = self._where.get(key)
+        if at is not None:
+            if at == row and self._record(at).pods[key] is pod_class:
+                return
+            self.remove(key)
+        row = self._row_for(node)
+        self._record(row).pods[key] = pod_class
+        self._where[key] = row
+        self.requested[row, pod_class.columns] += pod_class.amounts
+        self.load[row] += pod_class.load
+        for port in pod_class.ports:
+            self.ports.setdefault((port.protocol, port.port), {}).setdefault(row, Counter())[port.ip] += 1
+        self.used.add(row)
+
+    def remove(self, key: Key) -> bool:
+        """The pod takes nothing any more; whether it took something."""
+        row = self._where.pop(key, None)
+        if row is None:
+            return False
+        pod_class = self._record(row).pods.pop(key)
+        self.requested[row, pod_class.columns] -= pod_class.amounts
+        self.load[row] -= pod_class.load
+        for port in pod_class.ports:
+            self._free_port(row, port)
+        self.used.add(row)
+        self._release(row)
+        return True
+
+    def _free_port(self, row: int, port: HostPort) -> None:
+        users = self.ports[port.protocol, port.port]
+        users[row][port.ip] -= 1
+        if not users[row][port.ip]:
+            del users[row][port.ip]
+        if not users[row]:
+            del users[row]
+        if not users:
+            del self.ports[port.protocol, port.port]
+
+    def node_of(self, key: Key) -> str:
+        """Where a pod is placed; empty if it is not."""
+        row = self._where.get(key)
+        return self._record(row).name if row is not None else ""
+
+    def usage(self) -> dict[str, Usage]:
+        """Every machine, and every other name that pods are placed on, as plain data."""
+        return {name: self._usage_of(row) for name, row in self._by_name.items()}
+
+    def _usage_of(self, row: int) -> Usage:
+        record = self._record(row)
+        ports: Counter[HostPort] = Counter()
+        for (protocol, number), users in self.ports.items():
+            for ip, count in users.get(row, Counter()).items():
+                ports[HostPort(protocol, ip, number)] += count
+        requested = {name: int(self.requested[row, index]) for name, index in self.columns.items()}
+        return Usage(
+            record.machine,
+            dict(record.allocatable),
+            {name: amount for name, amount in requested.items() if amount},
+            (float(self.load[row, 0]), float(self.load[row, 1])),
+            ports,
+            frozenset(record.pods),
+        )
+
+    # Rows and columns
+
+    def _record(self, row: int) -> _Row:
+        record = self._rows[row]
+        if record is None:
+            raise KeyError(row)
+        return record
+
+    def _row_for(self, name: str) -> int:
+        row = self._by_name.get(name)
+        if row is None:
+            if not self._free:
+                self._grow()
+            row = self._by_name[name] = self._free.pop()
+            self._rows[row] = _Row(name)
+        return row
+
+    def _release(self, row: int) -> None:
+        """Give the row back if neither machine nor pods are there."""
+        record = self._record(row)
+        if record.machine is None and not record.pods:
+            del self._by_name[record.name]
+            self._rows[row] = None
+            self._free.append(row)
+
+    def _grow(self) -> None:
+        before = len(self._rows)
+        more = before
+        self._rows += [None] * more
+        self._free = list(range(before + more - 1, before - 1, -1))
+        self.allocatable = np.vstack([self.allocatable, np.zeros((more, len(self.columns)), dtype=np.int64)])
+        self.requested = np.vstack([self.requested, np.zeros((more, len(self.columns)), dtype=np.int64)])
+        self.load = np.vstack([self.load, np.zeros((more, 2))])
+        self.alive = np.concatenate([self.alive, np.zeros(more, dtype=np.bool_)])
+        self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, dtype=np.bool_)])
+        self.taints = np.concatenate([self.taints, np.zeros(more, dtype=np.int32)])
+        self.labels.resize(before + more)
+        self.shape += 1
+
+    def _column(self, resource: str) -> int:
+        index = self.columns.get(resource)
+        if index is None:
+            index = self.columns[resource] = len(self.columns)
+            new = np.zeros((len(self._rows), 1), dtype=np.int64)
+            self.allocatable = np.hstack([self.allocatable, new])
+            self.requested = np.hstack([self.requested, new])
+        return index
