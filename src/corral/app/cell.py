@@ -4,6 +4,7 @@ Every part reaches the API through a transport of its own, as a user of its own,
 else. Parts start in the order in which they need each other and stop in reverse; containers run on.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,23 +16,26 @@ from corral.apiserver.auth import bootstrap, kubeconfig
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.authn import CellAuthenticator
 from corral.apiserver.auth.authorizer import CellAuthorizer
-from corral.apiserver.auth.pki import Pki
+from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.auth.tokens import TokenIssuer
 from corral.apiserver.http import HttpFront
 from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.apiserver.sources import Sources
 from corral.apiserver.streams import NodeDialer
+from corral.app import extensions
 from corral.app.config import CellConfig, machine_address
 from corral.base.clock import Clock, SystemClock
 from corral.base.errors import CorralError
 from corral.base.tasks import TaskStack
 from corral.client.client import Client
 from corral.kinds.registry import Registry
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj
 from corral.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    pass
+    from corral.scheduler.scheduler import Scheduler
 
 Report = Callable[[str, str, float], None]
 """Told of each finished step: its name, what came of it, the seconds it took."""
@@ -84,19 +88,18 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         stack.push_async_callback(store.close)
         steps.done("state", f"{config.data_dir}/store.db at revision {store.revision}")
 
-        tokens = TokenIssuer(pki, store, clock)
+        tokens = TokenIssuer(pki.service_account_key, store, clock)
         authorizer = CellAuthorizer(store)
         await authorizer.start()
         stack.push_async_callback(authorizer.stop)
         dialer = NodeDialer(pki.client_context("kube-apiserver-kubelet-client", ["system:masters"]))
+        stack.push_async_callback(dialer.close)
         server = ApiServer(
             store, Registry.builtin(), authorizer, clock=clock, rng=rng, tokens=tokens, node_dialer=dialer
         )
-        sources = Sources(config.data_dir / "sources")
-        sources.install(server)
         await server.start()
         stack.push_async_callback(server.stop)
-        await server.bootstrap(bootstrap.objects())
+        await _create_first_objects(server)
         front = HttpFront(server, CellAuthenticator(tokens, clock), pki.server_context())
         port = await _listen(front, config)
         stack.push_async_callback(front.stop)
@@ -105,15 +108,40 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
 
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")
-        _start_controllers(server, pki, clock, rng, tasks)
+        await _start_controllers(server, pki, clock, rng, tasks)
         scheduler = _start_scheduler(server, clock, rng, tasks)
-        _serve_why(server, scheduler)
+        sources = Sources(config.data_dir / "sources")
+        extensions.install(server, dialer, sources, scheduler)
         steps.done("controllers", "scheduler and controllers run")
 
         if config.agent:
-            agent = await _start_agent(config, server, pki, clock, rng, sources, address, port, stack)
+            from corral.app.agent import build_agent
+
+            agent = build_agent(config, server, pki, sources, address=address, api_port=port, clock=clock, rng=rng)
+            await agent.start()
+            stack.push_async_callback(agent.stop)
             steps.done("agent", f"machine {config.machine} at {address}, {agent.runtime.version}")
         yield Cell(config, port, server, tasks)
+
+
+async def _create_first_objects(server: ApiServer) -> None:
+    """Create what every cell begins with and this one does not have (yet, or any more)."""
+    client = Client(InProcessTransport(server, User("system:apiserver", (MASTERS,))), field_manager="corral")
+
+    async def create(obj: Obj) -> None:
+        group, _, version = obj["apiVersion"].rpartition("/")
+        kind = server.core.registry.by_kind(group, version, obj["kind"])
+        assert kind is not None
+        try:
+            await client.create(kind.resource, obj)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    objects = bootstrap.objects()
+    # Namespaces first: everything else may be in one. The rest goes into one group commit.
+    for batch in (True, False):
+        await asyncio.gather(*(create(obj) for obj in objects if (obj["kind"] == "Namespace") is batch))
 
 
 async def _listen(front: HttpFront, config: CellConfig) -> int:
@@ -138,7 +166,7 @@ async def _renew(pki: Pki, clock: Clock) -> None:
         pki.renew()
 
 
-def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Random, tasks: TaskStack) -> None:
+async def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Random, tasks: TaskStack) -> None:
     from corral.controllers.all import controllers
     from corral.machinery.runner import Runner
 
@@ -147,11 +175,9 @@ def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Ra
         groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
         return Client(InProcessTransport(server, User(account, groups)), field_manager=name)
 
-    shared = Client(
-        InProcessTransport(server, User("system:kube-controller-manager", ("system:authenticated",))),
-        field_manager="kube-controller-manager",
-    )
-    runner = Runner(shared, controllers(client_for, ca_pem=pki.ca_pem.decode(), clock=clock, rng=rng), clock)
+    user = User("system:kube-controller-manager", ("system:authenticated",))
+    shared = Client(InProcessTransport(server, user), field_manager="kube-controller-manager")
+    runner = Runner(shared, controllers(ca_pem=pki.ca_pem.decode()), clock, rng=rng, client_for=client_for)
     tasks.start(runner.run(), "controllers")
 
 

@@ -5,6 +5,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from corral.base.errors import CorralError
 
@@ -25,7 +26,7 @@ class CellConfig:
     """0 is any free port."""
     agent: bool = True
     node_name: str = ""
-    engine: str = "auto"
+    engine: Literal["auto", "crun", "runc"] = "auto"
 
     @property
     def kubeconfig(self) -> Path:

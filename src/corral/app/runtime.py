@@ -1,7 +1,6 @@
 """This machine's container runtime, as a cell's configuration has it."""
 
-from corral.agent.runtime.network import choose
-from corral.agent.runtime.oci import OciRuntime
+from corral.agent.runtime.oci import OciRuntime, choose
 from corral.app.config import CellConfig
 from corral.base.clock import SystemClock
 

@@ -9,6 +9,7 @@ from corral.base.clock import parse_rfc3339
 from corral.cli import terminal
 from corral.cli.session import Session, connected
 from corral.kinds.resources import PODS
+from corral.kinds.tables import human_duration
 from corral.kinds.types import Obj
 
 
@@ -83,6 +84,6 @@ def summary(pod: Obj, now: datetime) -> list[str]:
         words if len(words) <= 40 else words[:37] + "...",
         status_word(pod),
         str(restarts),
-        terminal.age((now - born).total_seconds()),
+        human_duration((now - born).total_seconds()),
         pod["spec"].get("nodeName") or "-",
     ]

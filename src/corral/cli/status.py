@@ -14,6 +14,7 @@ from corral.cli.session import Session, connected
 from corral.kinds.conditions import is_true
 from corral.kinds.podspec import is_terminal, pod_requests
 from corral.kinds.resources import NODES, PODS
+from corral.kinds.tables import human_duration
 from corral.kinds.types import Obj
 
 
@@ -71,6 +72,6 @@ def _row(entry: dict[str, Any]) -> list[str]:
         f"{cpu['reserved'] / 1000:.2f}/{cpu['allocatable'] / 1000:g}",
         f"{memory['reserved'] / 2**30:.1f}/{memory['allocatable'] / 2**30:.1f} GiB",
         f"{pods['running']}/{pods['allocatable']}",
-        terminal.age(entry["age"]),
+        human_duration(entry["age"]),
         entry["address"],
     ]

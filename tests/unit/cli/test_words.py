@@ -14,11 +14,6 @@ def test_durations(seconds: float, text: str) -> None:
     assert terminal.duration(seconds) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (119, "119s"), (120, "2m"), (7300, "2h"), (90000, "25h")])
-def test_ages(seconds: float, text: str) -> None:
-    assert terminal.age(seconds) == text
-
-
 def test_columns_line_up_and_leave_no_trailing_blanks() -> None:
     text = terminal.columns(["NAME", "AGE"], [["a-long-name", "3s"], ["b", ""]])
     assert text == "NAME          AGE\na-long-name   3s\nb"

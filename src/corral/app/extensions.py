@@ -1,0 +1,51 @@
+"""Corral's own resources in the API group corral.dev: sources, pods/why, pods/files, nodes/images."""
+
+from typing import TYPE_CHECKING
+
+import orjson
+from aiohttp import web
+
+from corral.apiserver.auth.api import User
+from corral.apiserver.server import ApiServer
+from corral.apiserver.sources import Sources
+from corral.apiserver.streams import NodeDialer
+from corral.apiserver.subresources.streams import address_of
+from corral.kinds.resources import NODES, PODS
+from corral.kinds.status import bad_request, not_found
+from corral.kinds.types import Obj
+
+if TYPE_CHECKING:
+    from corral.scheduler.scheduler import Scheduler
+
+
+def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: "Scheduler") -> None:
+    """Serve them; authorization is the server's (RBAC on these names)."""
+
+    def node(name: str) -> Obj:
+        found = server.core.find(NODES, "", name)
+        if found is None:
+            raise not_found("", NODES.plural, name)
+        return found
+
+    async def why(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        answer = scheduler.why(namespace, name)
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+    async def files(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        pod = server.core.find(PODS, namespace, name)
+        if pod is None:
+            raise not_found("", PODS.plural, name)
+        machine = pod["spec"].get("nodeName")
+        if not machine:
+            raise bad_request(f"pod {name} has no files: it is on no machine yet")
+        host, port = address_of(node(machine))
+        return await dialer.proxy(request, host, port, f"/files/{namespace}/{name}", request.rel_url.raw_query_string)
+
+    async def images(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        host, port = address_of(node(name))
+        return await dialer.proxy(request, host, port, "/images/load", request.rel_url.raw_query_string)
+
+    server.extend(plural="sources", namespaced=True, verbs=("get", "update"), handler=sources.handle)
+    server.extend(plural="pods", subresource="why", namespaced=True, verbs=("get",), handler=why)
+    server.extend(plural="pods", subresource="files", namespaced=True, verbs=("get",), handler=files)
+    server.extend(plural="nodes", subresource="images", namespaced=False, verbs=("create",), handler=images)
