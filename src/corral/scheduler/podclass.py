@@ -68,9 +68,9 @@ class PodClass:
     """One equivalence class; compared by identity."""
 
     requests: Mapping[str, int]
-    """cpu in thousandths, everything else in whole units; `pods` is always 1."""
+    """What it asks for, if anything: cpu in thousandths, everything else in whole units; `pods` is always 1."""
     columns: NDArray[np.intp]
-    """Where in the snapshot's arrays the amounts of `requests` that are not zero belong."""
+    """Where in the snapshot's arrays the amounts of `requests` belong."""
     amounts: NDArray[np.int64]
     load: NDArray[np.float64]
     """cpu and memory as scoring counts them."""
@@ -118,14 +118,13 @@ def read_class(pod: Obj, node_name: str, column: Callable[[str], int]) -> PodCla
         StatusError: an affinity term makes no sense.
     """
     spec = pod.get("spec") or {}
-    requests = {**pod_requests(pod), "pods": 1}
-    asked = [(column(name), amount) for name, amount in requests.items() if amount > 0]
+    requests = {name: amount for name, amount in pod_requests(pod).items() if amount > 0} | {"pods": 1}
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     return PodClass(
         requests=requests,
-        columns=np.array([index for index, _ in asked], dtype=np.intp),
-        amounts=np.array([amount for _, amount in asked], dtype=np.int64),
+        columns=np.array([column(name) for name in requests], dtype=np.intp),
+        amounts=np.array(list(requests.values()), dtype=np.int64),
         load=np.array(
             [requests.get("cpu") or _ASSUMED_CPU, requests.get("memory") or _ASSUMED_MEMORY], dtype=np.float64
         ),

@@ -28,10 +28,9 @@ class Resources:
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
         reasons: dict[str, int] = {}
         for name, amount in pod.requests.items():
-            column = snapshot.columns.get(name)
-            if column is not None and amount:
-                lacking = snapshot.requested[rows, column] + amount > snapshot.allocatable[rows, column]
-                reasons[_reason(name)] = int(lacking.sum())
+            column = snapshot.columns[name]
+            lacking = snapshot.requested[rows, column] + amount > snapshot.allocatable[rows, column]
+            reasons[_reason(name)] = int(lacking.sum())
         return {reason: count for reason, count in reasons.items() if count}
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
@@ -41,8 +40,6 @@ class Resources:
         """How much of each resource the machine lacks: cpu in thousandths, everything else in whole units."""
         lacking: dict[str, int] = {}
         for name, amount in pod.requests.items():
-            if not amount:
-                continue
             column = snapshot.columns[name]
             lack = amount - int(snapshot.allocatable[row, column] - snapshot.requested[row, column])
             if lack > 0:

@@ -1,0 +1,207 @@
+"""The live loop: informers keep the snapshot and the queue fresh, `assign` decides, the binder writes.
+
+A pod that arrives while nothing else happens is decided in the next turn of the event loop; many at once are decided in
+batches, between which the loop gets its turn. What was decided is assumed in the snapshot at once, and taken back if
+the binding fails. A refused pod is looked at again as soon as a change lets its class fit somewhere, after its back-off
+when machines changed otherwise (its reasons may be other ones now), and after five minutes in any case.
+"""
+
+import asyncio
+import logging
+import random
+
+from corral.base.clock import Clock
+from corral.client.client import Client
+from corral.client.informer import Event, Informer
+from corral.kinds.podspec import is_terminal, priority
+from corral.kinds.resources import NODES, PODS
+from corral.kinds.status import StatusError, not_found
+from corral.kinds.types import Key, Obj
+from corral.machinery.events import EventRecorder
+from corral.scheduler.binder import Binder, Outcome
+from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.plan import Bind, assign
+from corral.scheduler.profile import SPREADING, Profile
+from corral.scheduler.queue import PodQueue
+from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.why import explain
+
+_log = logging.getLogger(__name__)
+
+# About 5 ms of deciding, after which bindings and informers get their turn.
+_BATCH = 100
+DEFAULT_NAME = "default-scheduler"
+
+
+class Scheduler:
+    """Binds the pods whose `schedulerName` is `name` to machines.
+
+    Args:
+        client: acts as the scheduler's own user.
+        rng: breaks ties between equally good machines.
+        profile: how machines are chosen.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        name: str = DEFAULT_NAME,
+        profile: Profile = SPREADING,
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._rng = rng
+        self._snapshot = Snapshot()
+        self._cache = CandidateCache(self._snapshot, profile)
+        self._queue = PodQueue()
+        self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=_without_history)
+        self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=_without_history)
+        self._recorder = EventRecorder(client, name, clock)
+        self._binder = Binder(client, self._recorder, clock, self._bound)
+        self._assumed: dict[Key, str] = {}
+        """The uids of the pods whose binding is under way."""
+        self._wake = asyncio.Event()
+        self._reshaped = False
+        """Whether machines changed, so that refusals may have other reasons."""
+        self._room = False
+        """Whether something changed that may let a refused pod fit."""
+        self._nodes.on_event(self._on_node)
+        self._pods.on_event(self._on_pod)
+
+    async def run(self) -> None:
+        """Schedule until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._nodes.run(), name="scheduler-nodes")
+            tasks.create_task(self._pods.run(), name="scheduler-pods")
+            tasks.create_task(self._recorder.run(), name="scheduler-events")
+            tasks.create_task(self._binder.announce(), name="scheduler-announcer")
+            await self._nodes.synced.wait()
+            await self._pods.synced.wait()
+            while True:
+                await self._decide_all(tasks)
+                await self._changed()
+
+    def why(self, namespace: str, name: str) -> Obj:
+        """Where the pod is, or why it is nowhere: machine by machine, and what would change it. Plain JSON data.
+
+        Raises:
+            StatusError: 404, there is no such pod.
+        """
+        pod = self._pods.get(Key(namespace, name))
+        if pod is None:
+            raise not_found("", "pods", name)
+        return explain(self._snapshot, pod, scheduler=self._name)
+
+    async def _decide_all(self, tasks: asyncio.TaskGroup) -> None:
+        self._wake.clear()
+        if self._reshaped:
+            self._reshaped = False
+            self._queue.retry_all()
+        if self._room:
+            self._room = False
+            for pod_class in self._queue.refused_classes():
+                if self._cache.fits_somewhere(pod_class):
+                    self._queue.retry_class(pod_class)
+        while pending := self._queue.take(_BATCH, self._clock.monotonic()):
+            for decision in assign(self._cache, pending, self._clock.now(), self._rng):
+                pod = self._pods.get(decision.pod)
+                if pod is None:
+                    raise AssertionError(f"{decision.pod} is queued but not known")
+                if isinstance(decision, Bind):
+                    self._assumed[decision.pod] = pod["metadata"].get("uid", "")
+                    tasks.create_task(self._binder.bind(pod, decision.node), name=f"bind {decision.pod}")
+                else:
+                    self._queue.refused(decision.pod, self._clock.monotonic())
+                    tasks.create_task(self._binder.report(pod, decision.message), name=f"report {decision.pod}")
+            await asyncio.sleep(0)
+
+    async def _changed(self) -> None:
+        """Return when something happened or a rest ends."""
+        moment = self._queue.next_time()
+        if moment is None:
+            await self._wake.wait()
+            return
+        if self._wake.is_set():
+            return
+        alarm = asyncio.ensure_future(self._clock.sleep(max(0.0, moment - self._clock.monotonic())))
+        alarm.add_done_callback(self._ring)
+        try:
+            await self._wake.wait()
+        finally:
+            alarm.remove_done_callback(self._ring)
+            alarm.cancel()
+
+    def _ring(self, _: object) -> None:
+        self._wake.set()
+
+    def _on_node(self, event: Event) -> None:
+        shape, used = self._snapshot.shape, self._snapshot.used.end
+        if event.new is None:
+            self._snapshot.remove_node(event.key.name)
+        else:
+            try:
+                self._snapshot.put_node(event.new)
+            except ValueError as error:
+                _log.warning("cannot use the machine %s: %s", event.key.name, error)
+                return
+        if self._snapshot.shape != shape:
+            self._reshaped = True
+        if (self._snapshot.shape, self._snapshot.used.end) != (shape, used):
+            self._room = True
+            self._wake.set()
+
+    def _on_pod(self, event: Event) -> None:
+        pod, key = event.new, event.key
+        if pod is None or is_terminal(pod):
+            self._queue.discard(key)
+            self._assumed.pop(key, None)
+            self._free(key)
+            return
+        try:
+            self._take_in(key, pod)
+        except (ValueError, StatusError) as error:
+            self._queue.discard(key)
+            _log.warning("cannot schedule %s: %s", key, error)
+
+    def _take_in(self, key: Key, pod: Obj) -> None:
+        spec = pod["spec"]
+        node = spec.get("nodeName")
+        if node:
+            self._queue.discard(key)
+            self._assumed.pop(key, None)
+            self._snapshot.place(key, self._snapshot.classify(pod, placed=True), node)
+        elif not self._is_mine(pod):
+            self._queue.discard(key)
+        elif key not in self._assumed and self._queue.add(key, self._snapshot.classify(pod), priority(pod)):
+            self._wake.set()
+
+    def _is_mine(self, pod: Obj) -> bool:
+        spec = pod["spec"]
+        if spec.get("schedulingGates") or pod["metadata"].get("deletionTimestamp"):
+            return False
+        return bool((spec.get("schedulerName") or DEFAULT_NAME) == self._name)
+
+    def _free(self, key: Key) -> None:
+        if self._snapshot.remove(key):
+            self._room = True
+            self._wake.set()
+
+    def _bound(self, outcome: Outcome) -> None:
+        """A binding ended; if it failed, what was assumed is taken back."""
+        if outcome.bound or self._assumed.get(outcome.key) != outcome.uid:
+            return
+        del self._assumed[outcome.key]
+        self._free(outcome.key)
+        pod = self._pods.get(outcome.key)
+        if pod is not None and self._is_mine(pod):
+            self._queue.failed(outcome.key, self._clock.monotonic())
+            self._wake.set()
+
+
+def _without_history(obj: Obj) -> Obj:
+    """The object without managedFields, which are half of it and nobody reads here."""
+    metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}
+    return {**obj, "metadata": metadata}

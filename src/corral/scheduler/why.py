@@ -1,0 +1,199 @@
+"""Why a pod is where it is, or nowhere: every rule on every machine, the closest machine, and what would help. Pure.
+
+The answer is plain JSON data: the command line prints it, and whoever wants to may read it over the API.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from corral.base import quantities
+from corral.kinds.podspec import phase
+from corral.kinds.types import Obj, key_of
+from corral.scheduler.plan import Refuse, refuse
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.profile import FILTERS, RESOURCES
+from corral.scheduler.snapshot import PODS, Snapshot
+
+_VALUES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """One machine's answer."""
+
+    row: int
+    name: str
+    reasons: Sequence[str]
+    missing: dict[str, int]
+    shortfall: float
+    """The largest share of a request that the machine lacks: 0 if resources are no obstacle."""
+
+
+def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str) -> Obj:
+    """The story of `pod` on the machines of `snapshot`.
+
+    Returns:
+        `pod`, `phase`, `scheduled`, `node`, `message` (the event's words), `machines` (`name`, `fits`, `reasons`,
+        `missing` as quantities), `closest` (the machine with the fewest and smallest obstacles, or None), `hints`
+        (likely mistakes) and `would_help` (what to change).
+
+    Raises:
+        ValueError, StatusError: the pod asks for something that makes no sense.
+    """
+    key, spec = key_of(pod), pod.get("spec") or {}
+    node = spec.get("nodeName") or snapshot.node_of(key)
+    story: Obj = {
+        "pod": str(key),
+        "phase": phase(pod),
+        "scheduled": bool(node),
+        "node": node,
+        "message": "",
+        "machines": [],
+        "closest": None,
+        "hints": [],
+        "would_help": [],
+    }
+    if node:
+        story["message"] = f"assigned to {node}"
+        return story
+    held = _held_back(pod, scheduler)
+    pod_class = snapshot.classify(pod)
+    verdicts = sorted((_judge(snapshot, pod_class, row) for row in snapshot.rows()), key=lambda verdict: verdict.name)
+    story["machines"] = [_machine(verdict) for verdict in verdicts]
+    story["hints"] = [*held, *_hints(snapshot, pod_class, verdicts)]
+    if any(not verdict.reasons for verdict in verdicts):
+        story["message"] = held[0] if held else "a machine has room; the pod is about to be assigned"
+        return story
+    refusal: Refuse = refuse(snapshot, key, pod_class)
+    story["message"] = refusal.message
+    if verdicts:
+        closest = min(verdicts, key=_distance)
+        story["closest"] = _machine(closest)
+        story["would_help"] = _remedies(snapshot, pod_class, verdicts, closest)
+    else:
+        story["would_help"] = ["add a machine to the cell"]
+    return story
+
+
+def _held_back(pod: Obj, scheduler: str) -> list[str]:
+    spec = pod.get("spec") or {}
+    found: list[str] = []
+    gates = [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]
+    if gates:
+        found.append(f"the pod waits for its scheduling gates to be removed: {', '.join(gates)}")
+    if (spec.get("schedulerName") or scheduler) != scheduler:
+        found.append(f"the pod asks for the scheduler {spec['schedulerName']!r}; this is {scheduler!r}")
+    if pod["metadata"].get("deletionTimestamp"):
+        found.append("the pod is being deleted")
+    return found
+
+
+def _judge(snapshot: Snapshot, pod: PodClass, row: int) -> _Verdict:
+    reasons = [reason for rule in FILTERS for reason in rule.explain(snapshot, pod, row)]
+    missing = RESOURCES.missing(snapshot, pod, row)
+    shortfall = max((lack / pod.requests[name] for name, lack in missing.items()), default=0.0)
+    return _Verdict(row, snapshot.machine(row).name, reasons, missing, shortfall)
+
+
+def _distance(verdict: _Verdict) -> tuple[int, float, str]:
+    return len(verdict.reasons), verdict.shortfall, verdict.name
+
+
+def _machine(verdict: _Verdict) -> Obj:
+    return {
+        "name": verdict.name,
+        "fits": not verdict.reasons,
+        "reasons": list(verdict.reasons),
+        "missing": {name: amount_text(name, lack) for name, lack in verdict.missing.items()},
+    }
+
+
+def amount_text(resource: str, amount: int) -> str:
+    """An amount in the units of `pod_requests` as a quantity."""
+    if resource == "cpu":
+        return quantities.format_milli(amount)
+    if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
+        return quantities.format_bytes(amount)
+    return str(amount)
+
+
+def _hints(snapshot: Snapshot, pod: PodClass, verdicts: Iterable[_Verdict]) -> list[str]:
+    """Label keys and values, taint keys and resources that no machine has but one that looks alike."""
+    machines = [snapshot.machine(verdict.row) for verdict in verdicts]
+    values: dict[str, set[str]] = {}
+    for machine in machines:
+        for key, value in machine.labels.items():
+            values.setdefault(key, set()).add(value)
+    found: list[str] = []
+    wanted = [(key, [value]) for key, value in pod.node_selector]
+    for on_labels, _ in pod.affinity.terms if pod.affinity is not None else ():
+        wanted += [(need.key, sorted(need.values)) for need in on_labels if need.operator in ("In", "Exists")]
+    for key, texts in wanted if machines else ():
+        found += _label_hints(key, texts, values)
+    taints = {taint.key for machine in machines for taint in machine.taints}
+    for toleration in pod.tolerations:
+        if toleration.key and toleration.key not in taints:
+            found += [
+                f"no machine has the taint {toleration.key!r}: did you mean {alike!r}?"
+                for alike in _alike(toleration.key, taints)
+            ]
+    for name in pod.requests:
+        if machines and name != PODS and not snapshot.allocatable[snapshot.alive, snapshot.columns[name]].any():
+            offered = [other for other, column in snapshot.columns.items() if snapshot.allocatable[:, column].any()]
+            meant = "".join(f": did you mean {alike!r}?" for alike in _alike(name, offered))
+            found.append(f"no machine offers the resource {name!r}{meant}")
+    return found
+
+
+def _label_hints(key: str, wanted: Sequence[str], values: dict[str, set[str]]) -> list[str]:
+    if key not in values:
+        meant = "".join(f": did you mean {alike!r}?" for alike in _alike(key, values))
+        return [f"no machine has the label {key!r}{meant}"]
+    present = values[key]
+    if not wanted or present.intersection(wanted):
+        return []
+    alike = [other for text in wanted for other in _alike(text, present)]
+    if alike:
+        return [f"no machine has {key}={wanted[0]}: did you mean {alike[0]!r}?"]
+    shown = ", ".join(sorted(present)[:_VALUES_SHOWN]) + (", ..." if len(present) > _VALUES_SHOWN else "")
+    return [f"no machine has {key}={wanted[0]}; there are: {shown}"]
+
+
+def _alike(text: str, known: Iterable[str]) -> list[str]:
+    """The known text most like `text`, if one is."""
+    return difflib.get_close_matches(text, list(known), n=1, cutoff=0.75)
+
+
+def _remedies(snapshot: Snapshot, pod: PodClass, verdicts: Sequence[_Verdict], closest: _Verdict) -> list[str]:
+    """What would let the pod in: on the closest machine, and for requests that no machine could ever meet."""
+    found: list[str] = []
+    for name, lack in closest.missing.items():
+        amount, column = pod.requests[name], snapshot.columns[name]
+        largest = max(int(snapshot.allocatable[verdict.row, column]) for verdict in verdicts)
+        if name == PODS:
+            found.append(f"end a pod on {closest.name}: it may have no more")
+        elif amount > largest:
+            found.append(
+                f"ask for at most {amount_text(name, largest)} of {name} (no machine has more), or add a machine with "
+                f"{amount_text(name, amount)}"
+            )
+        elif amount > snapshot.allocatable[closest.row, column]:
+            found.append(
+                f"ask for {amount_text(name, lack)} less of {name}: {closest.name} is too small even when empty"
+            )
+        else:
+            found.append(f"free {amount_text(name, lack)} of {name} on {closest.name}, or ask for that much less")
+    machine = snapshot.machine(closest.row)
+    texts = " ".join(closest.reasons)
+    if "unschedulable" in texts:
+        found.append(f"let {closest.name} take pods again: kubectl uncordon {closest.name}")
+    if "untolerated taint" in texts:
+        untolerated = ", ".join(str(taint) for taint in machine.taints if not pod.tolerates(taint))
+        found.append(f"tolerate the taints of {closest.name} ({untolerated}) in the pod, or remove them")
+    if "affinity/selector" in texts:
+        found.append(f"change the pod's node selector or affinity, or give {closest.name} the labels that it asks for")
+    if "free ports" in texts:
+        ports = ", ".join(f"{port.protocol} {port.port}" for port in pod.ports)
+        found.append(f"use other host ports than {ports}, or end the pod that has them on {closest.name}")
+    return found
