@@ -123,17 +123,18 @@ class Janitor:
         for sandbox_id in found.sandboxes:
             logger.info("removing sandbox %s, whose pod is gone or ended long ago", sandbox_id)
             await self._runtime.remove_sandbox(sandbox_id)
-        await asyncio.to_thread(self._clean_directories, set(known), self._pod_logs())
+        await self._clean_directories()
         if await asyncio.to_thread(disk_used_share, self._layout.directory) > HIGH:
             await self._clean_images(containers)
 
-    def _clean_directories(self, known: set[str], logs: set[str]) -> None:
-        for directory in _entries(self._layout.pods):
-            if directory not in known:
-                remove_tree(self._layout.pods / directory)
-        for directory in _entries(self._layout.logs):
-            if directory not in logs:
-                shutil.rmtree(self._layout.logs / directory)
+    async def _clean_directories(self) -> None:
+        # What is there is read before what is wanted: a pod that begins meanwhile is not on the first list.
+        pods, logs = await asyncio.to_thread(lambda: (_entries(self._layout.pods), _entries(self._layout.logs)))
+        known, kept = self._known(), self._pod_logs()
+        for directory in [self._layout.pods / name for name in pods if name not in known]:
+            await asyncio.to_thread(remove_tree, directory)
+        for directory in [self._layout.logs / name for name in logs if name not in kept]:
+            await asyncio.to_thread(shutil.rmtree, directory)
 
     async def _clean_images(self, containers: Sequence[Container]) -> None:
         used = {container.image_id for container in containers}
