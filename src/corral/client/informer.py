@@ -123,6 +123,10 @@ class Informer:
         """Objects that the indexer `name` put under `value`. Read-only."""
         return list(self._indices[name].get(value, {}).values())
 
+    def count(self, name: str, value: str) -> int:
+        """How many objects `index` would return."""
+        return len(self._indices[name].get(value, ()))
+
     async def wait_for(self, key: Key, resource_version: str) -> None:
         """Return when the copy shows `key` at `resource_version` or later: how a writer waits for its own write."""
         obj = self._objects.get(key)

@@ -42,7 +42,10 @@ class Caches:
 
     def drop(self, resource: Resource) -> None:
         """Stop keeping `resource`, because its kind is gone."""
-        self._informers.pop(resource, None)
+        informer = self._informers.pop(resource, None)
+        if informer is not None:
+            # Whoever waits for it to fill would wait for ever.
+            informer.synced.set()
         task = self._tasks.pop(resource, None)
         if task is not None:
             task.cancel()

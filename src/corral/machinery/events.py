@@ -15,6 +15,7 @@ from corral.client.client import Client
 from corral.kinds.resources import EVENTS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+from corral.machinery.refusals import namespace_ends
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class EventRecorder:
             try:
                 await self._write(said)
             except (StatusError, OSError) as error:
-                if not _namespace_ends(error):
+                if not namespace_ends(error):
                     logger.warning("cannot record event %s of %s: %s", said.reason, said.regarding.get("name"), error)
             finally:
                 self._queue.task_done()
@@ -183,8 +184,3 @@ def reference(obj: Obj) -> Obj:
         "resourceVersion": metadata.get("resourceVersion"),
     }
     return {field: value for field, value in found.items() if value}
-
-
-def _namespace_ends(error: Exception) -> bool:
-    """Nobody misses an event about an object whose namespace is being deleted or is gone."""
-    return isinstance(error, StatusError) and error.code in (403, 404)

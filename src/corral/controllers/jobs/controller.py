@@ -6,7 +6,7 @@ from corral.client.informer import Informer
 from corral.controllers.jobs.demand import Creation, Failures
 from corral.controllers.jobs.plan import Plan, plan
 from corral.controllers.jobs.pods import FINALIZER, is_tracked, new_pod
-from corral.controllers.pods.batches import Outcome, namespace_ends, slow_start
+from corral.controllers.pods.batches import Outcome, slow_start
 from corral.controllers.pods.claim import adoption_patch, claim, release_patch
 from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, is_active, orphan_key, owner_name
 from corral.kinds.owners import controller_of
@@ -16,6 +16,7 @@ from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery import finalizers
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
+from corral.machinery.refusals import namespace_ends
 from corral.machinery.status import write_status
 
 _BY_NAME = "job"

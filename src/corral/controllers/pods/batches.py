@@ -43,8 +43,3 @@ async def slow_start(items: Sequence[T], act: Callable[[T], Awaitable[object]]) 
         at += len(batch)
         size *= 2
     return Outcome(done)
-
-
-def namespace_ends(error: StatusError) -> bool:
-    """Whether a create was refused because the namespace is being deleted: nobody needs to hear of that."""
-    return error.code == 403 and any(cause.reason == "NamespaceTerminating" for cause in error.causes)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from corral.client.client import Client
 from corral.client.informer import Informer
-from corral.controllers.pods.batches import Outcome, namespace_ends, slow_start
+from corral.controllers.pods.batches import Outcome, slow_start
 from corral.controllers.pods.claim import adoption_patch, claim, release_patch
 from corral.controllers.pods.pods import (
     CONTROLLER_INDEX,
@@ -22,6 +22,7 @@ from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
+from corral.machinery.refusals import namespace_ends
 from corral.machinery.status import write_status
 
 

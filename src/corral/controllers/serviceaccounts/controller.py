@@ -7,6 +7,7 @@ from corral.kinds.resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource
 from corral.machinery.api import Done, Result, Tools
+from corral.machinery.refusals import namespace_ends
 
 DEFAULT = "default"
 ROOT_CA = "kube-root-ca.crt"
@@ -47,8 +48,8 @@ class _PerNamespace:
         try:
             await self._tools.client.create(self._kept, obj)
         except StatusError as error:
-            # Taken: the event of it is on its way. Forbidden or not found: the namespace has begun to end.
-            if error.reason not in ("AlreadyExists", "Forbidden", "NotFound"):
+            # Taken: the event of it is on its way.
+            if error.reason != "AlreadyExists" and not namespace_ends(error):
                 raise
 
 

@@ -1,0 +1,39 @@
+"""The built-in controllers, under the names that Kubernetes gives them."""
+
+from corral.controllers.cronjobs.controller import CronJobController
+from corral.controllers.deployments.controller import DeploymentController
+from corral.controllers.garbagecollector.controller import GarbageCollector
+from corral.controllers.jobs.controller import JobController
+from corral.controllers.namespaces.controller import NamespaceController
+from corral.controllers.nodelifecycle.controller import NodeLifecycleController
+from corral.controllers.nodelifecycle.plan import GRACE_SECONDS
+from corral.controllers.podgc.controller import PodGarbageCollector
+from corral.controllers.replicasets.controller import ReplicaSetController
+from corral.controllers.serviceaccounts.controller import RootCaController, ServiceAccountController
+from corral.machinery.api import Background, Controller
+
+
+def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Controller | Background]:
+    """A new set of built-in controllers, for one `Runner`.
+
+    Args:
+        ca_pem: the authority that pods verify the API server by.
+        node_grace: seconds of silence after which a machine's state is unknown.
+    """
+    return [
+        NamespaceController(),
+        ServiceAccountController(),
+        RootCaController(ca_pem),
+        JobController(),
+        CronJobController(),
+        ReplicaSetController(),
+        DeploymentController(),
+        PodGarbageCollector(),
+        NodeLifecycleController(node_grace),
+        GarbageCollector(),
+    ]
+
+
+def user_of(controller: str) -> str:
+    """The user that a built-in controller acts as."""
+    return f"system:serviceaccount:kube-system:{controller}"

@@ -1,0 +1,1 @@
+"""CronJob: makes Jobs on a schedule."""

@@ -1,0 +1,1 @@
+"""Machines that fall silent: their conditions and taints."""

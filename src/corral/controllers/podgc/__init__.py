@@ -1,0 +1,1 @@
+"""Pod garbage collection: pods that nobody ends any more."""
