@@ -21,6 +21,7 @@ from corral.agent.actions import Actions
 from corral.agent.admission import admit
 from corral.agent.gc import Janitor
 from corral.agent.images import ImageKeeper
+from corral.agent.images_door import image_routes
 from corral.agent.layout import Layout
 from corral.agent.node import NodeSpec, labels_of
 from corral.agent.objects import ObjectCache, TokenCache
@@ -120,7 +121,7 @@ class Agent:
             runtime,
             Stats(runtime, self._machine, config.directory, clock),
             clock,
-            routes(runtime, self.worker),
+            [*routes(runtime, self.worker), *image_routes(runtime.images, config.directory)],
         )
 
     def _build_services(self, fetch_source: SourceFetcher) -> Services:

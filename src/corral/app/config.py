@@ -5,12 +5,13 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from corral.base.errors import CorralError
 
 DEFAULT_DATA_DIR = Path("/var/lib/corral")
 DEFAULT_PORT = 6443
+Engine: TypeAlias = Literal["auto", "crun", "runc"]
 LAYOUT_VERSION = 1
 """Of the data directory; a cell refuses a directory of a newer one."""
 
@@ -26,7 +27,7 @@ class CellConfig:
     """0 is any free port."""
     agent: bool = True
     node_name: str = ""
-    engine: Literal["auto", "crun", "runc"] = "auto"
+    engine: Engine = "auto"
 
     @property
     def kubeconfig(self) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from corral.app import detach as detaching
-from corral.app.config import DEFAULT_DATA_DIR, DEFAULT_PORT, CellConfig, prepare_data_dir
+from corral.app.config import DEFAULT_DATA_DIR, DEFAULT_PORT, CellConfig, Engine, prepare_data_dir
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base.errors import CorralError
 from corral.cli import terminal
@@ -35,7 +35,7 @@ from corral.cli import terminal
 @click.option("--engine", type=click.Choice(["auto", "crun", "runc"]), default="auto", help="OCI runtime to use.")
 @click.option("-d", "--detach", is_flag=True, help="Return when the cell is ready; it runs on in the background.")
 @click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")
-def command(data_dir: Path, port: int, bind: str, node_name: str, engine: str, detach: bool, no_agent: bool) -> None:
+def command(data_dir: Path, port: int, bind: str, node_name: str, engine: Engine, detach: bool, no_agent: bool) -> None:
     """Start a cell: API server, scheduler, controllers and this machine's agent, in one process.
 
     Containers outlive the process: after a crash or an upgrade the next `up` finds them running.
