@@ -21,10 +21,10 @@ class Inbound:
     """What arrives, in a buffer that stops the transport when it is full. The parser that aiohttp feeds."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
+        self.lost = asyncio.Event()
         self._transport = transport
         self._chunks: deque[bytes] = deque()
         self._size = 0
-        self._ended = False
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -41,7 +41,7 @@ class Inbound:
 
     def feed_eof(self) -> None:
         """Called by aiohttp when the connection is lost."""
-        self._ended = True
+        self.lost.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -51,7 +51,7 @@ class Inbound:
     async def read(self) -> bytes:
         """The next piece; empty when nothing will follow. For one reader at a time."""
         while not self._chunks:
-            if self._ended:
+            if self.lost.is_set():
                 return b""
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -60,18 +60,19 @@ class Inbound:
                 self._waiter = None
         data = self._chunks.popleft()
         self._size -= len(data)
-        if self._paused and self._size <= _LOW and not self._ended and not self._transport.is_closing():
+        if self._paused and self._size <= _LOW and not self.lost.is_set() and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
         return data
 
 
 class RawConnection:
-    """Bytes in both directions."""
+    """Bytes in both directions. `lost` is set as soon as the other side is known to be gone, read or not."""
 
     def __init__(
         self, inbound: Inbound, write: Callable[[bytes], Awaitable[None]], transport: asyncio.Transport
     ) -> None:
+        self.lost = inbound.lost
         self._inbound = inbound
         self._write = write
         self._transport = transport

@@ -18,6 +18,9 @@ _ROOM = 256 * 1024
 class Bytes(Protocol):
     """What carries the frames: a raw connection, or a WebSocket used as a tunnel."""
 
+    lost: asyncio.Event
+    """Set when the peer is gone, even while nobody reads."""
+
     async def read(self) -> bytes:
         """The next piece; empty at the end."""
 
@@ -39,6 +42,7 @@ class Stream:
         self._size = 0
         self._ended = False
         self._discarding = False
+        self._lost = False
         self._changed = asyncio.Event()
 
     async def read(self) -> bytes:
@@ -88,13 +92,13 @@ class Stream:
             self._size += len(data)
         self._ended = self._ended or fin
         self._changed.set()
-        while self._size > _ROOM and not self._discarding:
+        while self._size > _ROOM and not self._discarding and not self._lost:
             self._changed.clear()
             await self._changed.wait()
 
     def end(self) -> None:
         """Called by the connection when the stream is lost."""
-        self._ended = True
+        self._ended = self._lost = True
         self._changed.set()
 
 
@@ -115,7 +119,10 @@ class Connection:
 
         `opened` must not wait long: nothing is read meanwhile.
         """
-        flusher = asyncio.create_task(self._flush_when_asked(), name="spdy flush")
+        helpers = [
+            asyncio.create_task(self._flush_when_asked(), name="spdy flush"),
+            asyncio.create_task(self._notice_loss(), name="spdy loss"),
+        ]
         try:
             while data := await self._transport.read():
                 for event in self._session.receive(data):
@@ -128,8 +135,14 @@ class Connection:
             pass
         finally:
             self._end()
-            flusher.cancel()
-            await asyncio.gather(flusher, return_exceptions=True)
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _notice_loss(self) -> None:
+        # The reading may be waiting for a stream's reader, and would find out too late.
+        await self._transport.lost.wait()
+        self._end()
 
     async def _handle(self, event: spdy.Event, opened: Callable[[Stream], Awaitable[None]]) -> None:
         match event:
@@ -137,7 +150,7 @@ class Connection:
                 stream = self._streams[number] = Stream(self, number, headers)
                 self._session.reply(number, {})
                 if fin:
-                    stream.end()
+                    await stream.feed(b"", True)
                 self._more.set()
                 await opened(stream)
             case spdy.Received(number, data, fin):

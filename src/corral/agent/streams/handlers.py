@@ -166,7 +166,7 @@ async def _over_websocket(request: web.Request, options: Options, start: _Start)
         protocols=tuple(websocket_client.PROTOCOLS), compress=False, max_msg_size=_LARGEST_MESSAGE, autoping=True
     )
     await socket.prepare(request)
-    client = websocket_client.WebSocketClient(socket)
+    client = websocket_client.WebSocketClient(socket, lambda: request.transport is None)
     reading = asyncio.create_task(client.run(), name="websocket read")
     try:
         await client.greet()

@@ -1,5 +1,7 @@
 """A WebSocket as a plain stream of bytes, for SPDY inside it (kubectl 1.31 and later forward ports that way)."""
 
+import asyncio
+
 from aiohttp import WSMsgType, web
 
 
@@ -7,6 +9,7 @@ class WebSocketBytes:
     """`connection.Bytes` over an accepted WebSocket: the boundaries of messages mean nothing."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
+        self.lost = asyncio.Event()
         self._socket = socket
 
     async def read(self) -> bytes:
@@ -14,6 +17,7 @@ class WebSocketBytes:
         while True:
             message = await self._socket.receive()
             if message.type is not WSMsgType.BINARY:
+                self.lost.set()
                 return b""
             data: bytes = message.data
             if data:

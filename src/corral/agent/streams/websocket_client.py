@@ -7,7 +7,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from aiohttp import WSMsgType, web
@@ -15,6 +15,10 @@ from aiohttp import WSMsgType, web
 _STDIN, _STDOUT, _STDERR, _ERROR, _RESIZE = 0, 1, 2, 3, 4
 _CLOSE = 255
 _QUEUED = 16
+# kubectl before 1.34 reads messages while it still creates the streams they are for, and drops what comes too early
+# (kubernetes/kubernetes#131203): nothing is sent for so many seconds after the upgrade.
+_CLIENT_SETTLES = 0.05
+_LOOK_AFTER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,11 @@ PROTOCOLS = {
 
 
 class WebSocketClient:
-    """`remotecommand.Client` over an accepted WebSocket. `run` must be running while it is used."""
+    """`remotecommand.Client` over an accepted WebSocket. `run` must be running while it is used; `is_lost` tells
+    whether the connection below is gone."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, is_lost: Callable[[], bool]) -> None:
+        self._is_lost = is_lost
         self.gone = asyncio.Event()
         self._socket = socket
         # A client that names no protocol speaks the first one.
@@ -48,6 +54,8 @@ class WebSocketClient:
             _RESIZE: asyncio.Queue(_QUEUED),
         }
         self._ended: set[int] = set()
+        self._sending = asyncio.Lock()
+        self._sends_from: float | None = asyncio.get_running_loop().time() + _CLIENT_SETTLES
 
     async def run(self) -> None:
         """Read messages until the client closes or goes away. An unread stdin holds the client back."""
@@ -85,7 +93,11 @@ class WebSocketClient:
             return
         if not data:
             self._ended.add(channel)
-        await queue.put(data)
+        while not self._is_lost():
+            # Nobody looks at the connection while this waits; so now and then it is looked after.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(queue.put(data), _LOOK_AFTER)
+                return
 
     async def stdin(self) -> AsyncIterator[bytes]:
         async for data in self._read(_STDIN):
@@ -114,10 +126,18 @@ class WebSocketClient:
         await self._send(_STDOUT, b"")
 
     async def _send(self, channel: int, data: bytes) -> None:
+        if self._sends_from is not None:
+            await self._settle()
         if self._dialect.base64:
             await self._socket.send_str(f"{channel}{base64.b64encode(data).decode('ascii')}")
         else:
             await self._socket.send_bytes(bytes((channel,)) + data)
+
+    async def _settle(self) -> None:
+        async with self._sending:
+            if self._sends_from is not None:
+                await asyncio.sleep(self._sends_from - asyncio.get_running_loop().time())
+                self._sends_from = None
 
     async def finish(self, error: bytes) -> None:
         if error:
