@@ -459,7 +459,8 @@ class FakeRuntime:
         held = self._find(container_id)
         if held.process is None or held.process.exited.done():
             return
-        held.process.signal(signal.SIGTERM)
+        if grace > 0:
+            held.process.signal(signal.SIGTERM)
         ended = asyncio.ensure_future(held.process.wait())
         patience = asyncio.ensure_future(self._clock.sleep(grace))
         try:

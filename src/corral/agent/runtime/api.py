@@ -292,7 +292,7 @@ class Runtime(Protocol):
         """None when the container does not run."""
 
     def network_namespace(self, sandbox_id: str) -> str:
-        """The path that enters the sandbox's network namespace (for probes and port forwarding); empty on the host's."""
+        """The path that enters the sandbox's network namespace (for probes, port forwarding); empty on the host's."""
 
     async def reopen_log(self, container_id: str) -> None:
         """The log file was rotated: write to a new one at the same path."""

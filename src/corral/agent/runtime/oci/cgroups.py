@@ -148,6 +148,7 @@ class Cgroups:
         self.kind: Kind = detect(root)
         self._root = root
         self._hierarchies = self._find_hierarchies()
+        self._monitored = self._monitor_hierarchies()
 
     def _find_hierarchies(self) -> dict[str, Path]:
         """Where each controller is mounted; every hierarchy once under some name."""
@@ -171,11 +172,18 @@ class Cgroups:
     def prepare(self) -> None:
         """Make the cell's group and the monitors' group."""
         self._make(self.parent, self._hierarchies)
-        self._make(f"{self.parent}/conmon", self._monitor_hierarchies())
+        self._make(f"{self.parent}/conmon", self._monitored)
 
     def _monitor_hierarchies(self) -> list[str]:
-        """Where a supervisor looks for its processes: systemd's own hierarchy, v2's, and memory's."""
-        return [name for name in self._hierarchies if name in ("", "systemd", "unified", "memory")]
+        """The hierarchies in which somebody put the agent into a group, and may clear that group with all in it.
+
+        Only these: each move costs milliseconds (it waits for all processors).
+        """
+        memberships = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        inside = {
+            name.removeprefix("name=") for _, names, group in memberships if group != "/" for name in names.split(",")
+        }
+        return [name for name in self._hierarchies if (name if name != "unified" else "") in inside]
 
     def _make(self, group: str, hierarchies: Iterable[str]) -> None:
         for name in hierarchies:
@@ -220,7 +228,7 @@ class Cgroups:
 
     def adopt_monitor(self, pid: int) -> None:
         """Move a monitor into the cell's group, so that nobody who ends the agent's group ends it too."""
-        for name in self._monitor_hierarchies():
+        for name in self._monitored:
             _write(self._hierarchies[name] / self.parent.lstrip("/") / "conmon" / "cgroup.procs", str(pid))
 
     def usage(self, group: str) -> Usage | None:

@@ -80,7 +80,7 @@ async def launch(monitor: Monitor, adopt: Callable[[int], None]) -> int:
         )
         os.close(sync_write)
         sync_write = -1
-        adopt(process.pid)
+        await asyncio.to_thread(adopt, process.pid)
         os.write(start_write, b"\0")
         answer = await _read_to_newline(sync_read)
         await process.wait()

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from corral.agent.runtime.api import (
     Container,
@@ -28,7 +29,19 @@ from corral.agent.runtime.api import (
     Usage,
 )
 from corral.agent.runtime.images import MachineImages
-from corral.agent.runtime.oci import attach, bundle, conmon, exec, machine, rootfs, sandbox, seccomp, spawn, users
+from corral.agent.runtime.oci import (
+    attach,
+    bundle,
+    conmon,
+    exec,
+    filters,
+    machine,
+    rootfs,
+    sandbox,
+    seccomp,
+    spawn,
+    users,
+)
 from corral.agent.runtime.oci.cgroups import Cgroups, Limits
 from corral.agent.runtime.oci.engine import Engine
 from corral.agent.runtime.oci.exits import ExitWatch, read_exit
@@ -221,7 +234,7 @@ class Containers:
             shm=sandbox.shm(pod, self._layout.sandbox(pod.id)),
             cgroup=f"{self._cgroups.pod(pod.pod_uid)}/{spec.id}",
             image_mounts=stored.mounts,
-            seccomp=self._seccomp(spec.security),
+            **self._filter(spec.security),
         )
         made = bundle.config(spec, stored.image, around, who, host)
         (directory / "config.json").write_text(json.dumps(made))
@@ -248,6 +261,14 @@ class Containers:
                 "CreateContainerError", f"cannot join the processes of {spec.target_pid_namespace}: it does not run"
             )
         return paths
+
+    def _filter(self, security: Security) -> dict[str, Any]:
+        """The seccomp profile as a section for the OCI runtime, or compiled where the engine takes it so."""
+        profile = self._seccomp(security)
+        program = filters.compiled(profile) if profile is not None and self._engine.name == "crun" else None
+        if program is not None:
+            return {"annotations": {filters.ANNOTATION: program}}
+        return {"seccomp": profile}
 
     def _seccomp(self, security: Security) -> bundle.Config | None:
         if security.privileged or security.seccomp == "Unconfined":
@@ -361,11 +382,12 @@ class Containers:
 
     def kill(self, container_id: str, number: int) -> None:
         held = self._find(container_id)
-        if held.running:
-            self._signal(held, number)
+        self._signal(held, number)
 
     def _signal(self, held: Held, number: int) -> None:
         """Signal the first process, if it still is the container's."""
+        if not held.running:
+            return
         try:
             descriptor = os.pidfd_open(held.record.pid)
         except ProcessLookupError:
@@ -384,8 +406,8 @@ class Containers:
         ended = asyncio.ensure_future(held.ended.wait())
         patience = asyncio.ensure_future(self._clock.sleep(grace))
         try:
-            self._signal(held, held.record.stop_signal)
             if grace > 0:
+                self._signal(held, held.record.stop_signal)
                 await asyncio.wait({ended, patience}, return_when=asyncio.FIRST_COMPLETED)
             self._signal(held, signal.SIGKILL)
             await ended

@@ -230,7 +230,8 @@ class Network:
         done = await spawn.run([find_plugin(plugin)], stdin=json.dumps(configuration).encode(), env=environment)
         if done.code:
             raise RuntimeFailure("NetworkNotReady", f"cannot {command} with CNI plugin {plugin}: {_message(done)}")
-        return json.loads(done.stdout) if done.stdout.strip() else {}
+        result: _Result = json.loads(done.stdout) if done.stdout.strip() else {}
+        return result
 
 
 _Result = dict[str, list[dict[str, object]]]

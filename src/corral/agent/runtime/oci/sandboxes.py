@@ -19,7 +19,7 @@ _RECORD = "sandbox.json"
 
 
 class Sandboxes:
-    """Made and removed one at a time for each id; a record says at last that it is complete, so that half-made ones are known."""
+    """Made and removed one at a time for each id; a record says at last that it is complete, or it is half-made."""
 
     def __init__(
         self, layout: Layout, network: Network, cgroups: Cgroups, clock: Clock, containers: Containers

@@ -1,0 +1,38 @@
+"""A real runtime for each test, in a directory with a short path."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from corral.agent.runtime.oci import OciRuntime, choose
+from corral.base.clock import SystemClock
+
+MakeRuntime = Callable[[], OciRuntime]
+
+
+@pytest.fixture
+def make_runtime(cell_directory: Path) -> MakeRuntime:
+    """Makes runtimes over one directory: the second one is the agent after a restart."""
+    name = cell_directory.name
+
+    def make() -> OciRuntime:
+        return OciRuntime(cell_directory, network=choose(name), clock=SystemClock(), cell=name)
+
+    return make
+
+
+@pytest.fixture
+async def runtime(make_runtime: MakeRuntime) -> AsyncIterator[OciRuntime]:
+    runtime = make_runtime()
+    await runtime.open()
+    yield runtime
+    await clear(runtime)
+
+
+async def clear(runtime: OciRuntime) -> None:
+    """Take everything of the runtime's away."""
+    for sandbox in await runtime.sandboxes():
+        await runtime.remove_sandbox(sandbox.id)
+    await runtime.destroy_network()
+    await runtime.close()
