@@ -1,18 +1,19 @@
 """Which kinds there are.
 
 The built-in ones are there from the start; installing a CustomResourceDefinition adds kinds and removing it takes them
-away. Objects of one kind in several versions are stored in one of them: `storage` says which, `convert` goes there and
-back.
+away.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from corral.kinds.builtin.definitions import definitions
 from corral.kinds.builtin.resources import Row, rows
 from corral.kinds.builtin.strategies import strategy_of
+from corral.kinds.crd import kinds_of
 from corral.kinds.kind import Kind
-from corral.kinds.types import Resource
+from corral.kinds.types import Obj, Resource
 
 Key = tuple[str, str, str]
 
@@ -27,6 +28,7 @@ class Registry:
         self._by_plural: dict[Key, Kind] = {}
         self._by_kind: dict[Key, Kind] = {}
         self._custom: dict[str, tuple[Kind, ...]] = {}
+        self._openapi: dict[Key, Mapping[str, Any]] = {}
         for kind in kinds:
             self._add(kind)
 
@@ -57,6 +59,52 @@ class Registry:
         for versions in found.values():
             versions.sort(key=version_priority)
         return found
+
+    def install_crd(self, crd: Obj) -> None:
+        """Serve what a CustomResourceDefinition defines, in place of what an earlier version of it did.
+
+        Raises:
+            CelUnavailable: it has CEL rules, and `corral[cel]` is not installed.
+        """
+        name = crd["metadata"]["name"]
+        kinds = tuple(kinds_of(crd, definitions().schema))
+        self._take_away(name)
+        for kind in kinds:
+            self._add(kind)
+        for version in crd["spec"]["versions"]:
+            key = (crd["spec"]["group"], version["name"], crd["spec"]["names"]["plural"])
+            self._openapi[key] = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        self._custom[name] = kinds
+        self.generation += 1
+
+    def remove_crd(self, name: str) -> None:
+        """Stop serving what the CustomResourceDefinition `name` defined; nothing happens if it never was."""
+        if self._take_away(name):
+            self.generation += 1
+
+    def openapi_of(self, kind: Kind) -> Mapping[str, Any]:
+        """The OpenAPI node of a custom kind, as its CRD has it."""
+        resource = kind.resource
+        return self._openapi.get((resource.group, resource.version, resource.plural), {})
+
+    def names_in(self, group: str) -> Mapping[str, str]:
+        """Every plural, singular, short name and kind in use in a group -> the CRD's name, or `plural.group`."""
+        found: dict[str, str] = {}
+        for kind in self._by_plural.values():
+            resource = kind.resource
+            if resource.group == group:
+                for name in (resource.plural, kind.singular, resource.kind, kind.list_kind, *kind.short_names):
+                    found[name] = f"{resource.plural}.{group}"
+        return found
+
+    def _take_away(self, name: str) -> bool:
+        kinds = self._custom.pop(name, ())
+        for kind in kinds:
+            resource = kind.resource
+            del self._by_plural[resource.group, resource.version, resource.plural]
+            del self._by_kind[resource.group, resource.version, resource.kind]
+            self._openapi.pop((resource.group, resource.version, resource.plural), None)
+        return bool(kinds)
 
     def _add(self, kind: Kind) -> None:
         resource = kind.resource

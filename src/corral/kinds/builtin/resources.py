@@ -44,7 +44,8 @@ _EVENT_FIELDS = (
     "source",
     "type",
 )
-_NEW_EVENT_FIELDS = tuple(name.replace("involvedObject", "regarding") for name in _EVENT_FIELDS) + (
+_NEW_EVENT_FIELDS = (
+    *(name.replace("involvedObject", "regarding") for name in _EVENT_FIELDS),
     "reportingController",
 )
 _POD_FIELDS = (
@@ -269,25 +270,60 @@ def _server() -> list[Row]:
     flow = _Group("flowcontrol.apiserver.k8s.io", "v1").row
     extensions = _Group("apiextensions.k8s.io", "v1").row
     registration = _Group("apiregistration.k8s.io", "v1").row
-    wide = {"cluster": True, "generation": True}
     return [
-        admission("mutatingadmissionpolicies", "MutatingAdmissionPolicy", categories=_API, **wide),
-        admission("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", categories=_API, **wide),
-        admission("mutatingwebhookconfigurations", "MutatingWebhookConfiguration", categories=_API, **wide),
-        admission("validatingadmissionpolicies", "ValidatingAdmissionPolicy", categories=_API, sub=("status",), **wide),
-        admission("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", categories=_API, **wide),
-        admission("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", categories=_API, **wide),
+        admission(
+            "mutatingadmissionpolicies", "MutatingAdmissionPolicy", categories=_API, cluster=True, generation=True
+        ),
+        admission(
+            "mutatingadmissionpolicybindings",
+            "MutatingAdmissionPolicyBinding",
+            categories=_API,
+            cluster=True,
+            generation=True,
+        ),
+        admission(
+            "mutatingwebhookconfigurations",
+            "MutatingWebhookConfiguration",
+            categories=_API,
+            cluster=True,
+            generation=True,
+        ),
+        admission(
+            "validatingadmissionpolicies",
+            "ValidatingAdmissionPolicy",
+            categories=_API,
+            sub=("status",),
+            cluster=True,
+            generation=True,
+        ),
+        admission(
+            "validatingadmissionpolicybindings",
+            "ValidatingAdmissionPolicyBinding",
+            categories=_API,
+            cluster=True,
+            generation=True,
+        ),
+        admission(
+            "validatingwebhookconfigurations",
+            "ValidatingWebhookConfiguration",
+            categories=_API,
+            cluster=True,
+            generation=True,
+        ),
         extensions(
             "customresourcedefinitions",
             "CustomResourceDefinition",
             "crd crds",
             categories=_API,
             sub=("status",),
-            **wide,
+            cluster=True,
+            generation=True,
         ),
         registration("apiservices", "APIService", categories=_API, sub=("status",), cluster=True),
-        flow("flowschemas", "FlowSchema", sub=("status",), **wide),
-        flow("prioritylevelconfigurations", "PriorityLevelConfiguration", sub=("status",), **wide),
+        flow("flowschemas", "FlowSchema", sub=("status",), cluster=True, generation=True),
+        flow(
+            "prioritylevelconfigurations", "PriorityLevelConfiguration", sub=("status",), cluster=True, generation=True
+        ),
     ]
 
 
