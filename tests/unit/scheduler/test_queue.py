@@ -1,0 +1,101 @@
+"""Pods that wait for a decision."""
+
+from corral.kinds.types import Key
+from corral.scheduler.queue import PodQueue
+from corral.scheduler.snapshot import Snapshot
+from corral.testing.scheduling import pod
+
+SNAPSHOT = Snapshot()
+SMALL = SNAPSHOT.classify(pod("p", cpu="1"))
+LARGE = SNAPSHOT.classify(pod("p", cpu="9"))
+
+
+def names(queue: PodQueue, now: float = 0.0, limit: int = 100) -> list[str]:
+    return [pending.key.name for pending in queue.take(limit, now)]
+
+
+def queue_of(*pods: str) -> PodQueue:
+    queue = PodQueue()
+    for name in pods:
+        queue.add(Key("", name), SMALL, 0)
+    return queue
+
+
+def test_priority_then_arrival() -> None:
+    queue = queue_of("a", "b")
+    queue.add(Key("", "c"), SMALL, 5)
+    assert names(queue, limit=2) == ["c", "a"]
+    assert names(queue) == ["b"]
+    assert names(queue) == []
+
+
+def test_a_pod_that_did_not_change_is_not_taken_twice() -> None:
+    queue = queue_of("a")
+    assert names(queue) == ["a"]
+    assert not queue.add(Key("", "a"), SMALL, 0)
+    assert names(queue) == []
+    assert queue.add(Key("", "a"), LARGE, 0)
+    assert names(queue) == ["a"]
+
+
+def test_a_discarded_pod_is_not_taken() -> None:
+    queue = queue_of("a", "b")
+    queue.discard(Key("", "a"))
+    queue.discard(Key("", "none"))
+    assert names(queue) == ["b"]
+    assert len(queue) == 1
+
+
+def test_a_refused_pod_rests_five_minutes_at_most() -> None:
+    queue = queue_of("a")
+    names(queue)
+    queue.refused(Key("", "a"), 10.0)
+    assert queue.next_time() == 310.0
+    assert names(queue, 309.0) == []
+    assert names(queue, 310.0) == ["a"]
+    assert queue.next_time() is None
+
+
+def test_a_refused_class_is_retried_at_once_when_it_fits() -> None:
+    queue = queue_of("a", "b")
+    queue.add(Key("", "c"), LARGE, 0)
+    for name in names(queue):
+        queue.refused(Key("", name), 0.0)
+    assert queue.refused_classes() == [SMALL, LARGE]
+    queue.retry_class(SMALL)
+    assert names(queue) == ["a", "b"]
+    assert queue.refused_classes() == [LARGE]
+
+
+def test_a_change_of_machines_retries_after_a_growing_back_off() -> None:
+    queue = queue_of("a")
+    now = 0.0
+    for wait in (1.0, 2.0, 4.0, 8.0, 10.0, 10.0):
+        assert names(queue, now) == ["a"]
+        queue.refused(Key("", "a"), now)
+        queue.retry_all()
+        queue.retry_all()
+        assert queue.next_time() == now + wait
+        now += wait
+
+
+def test_a_failed_binding_is_tried_again_later() -> None:
+    queue = queue_of("a")
+    names(queue)
+    queue.failed(Key("", "a"), 0.0)
+    queue.failed(Key("", "gone"), 0.0)
+    assert names(queue, 0.5) == []
+    assert names(queue, 1.0) == ["a"]
+
+
+def test_a_changed_pod_leaves_its_old_class() -> None:
+    queue = queue_of("a")
+    names(queue)
+    queue.refused(Key("", "a"), 0.0)
+    queue.add(Key("", "a"), LARGE, 0)
+    assert queue.refused_classes() == []
+    assert names(queue) == ["a"]
+    queue.refused(Key("", "a"), 0.0)
+    queue.discard(Key("", "a"))
+    assert queue.refused_classes() == []
+    assert queue.next_time() is None

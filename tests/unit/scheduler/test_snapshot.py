@@ -1,0 +1,114 @@
+"""The snapshot: kept up to date by events, it equals one built from scratch."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corral.kinds.types import Key, Obj, key_of
+from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.profile import SPREADING
+from corral.scheduler.snapshot import RowLog, Snapshot
+from corral.testing.scheduling import node, pod
+
+NODES = [f"n{number}" for number in range(40)]
+PODS = [f"p{number}" for number in range(12)]
+
+some_node = st.builds(
+    node,
+    st.sampled_from(NODES),
+    cpu=st.sampled_from(["1", "2500m"]),
+    labels=st.dictionaries(st.sampled_from(["zone", "disk"]), st.sampled_from(["1", "2"])),
+    taints=st.lists(st.sampled_from(["a=1:NoSchedule", "b=:PreferNoSchedule"]), unique=True),
+    unschedulable=st.booleans(),
+    extra=st.sampled_from([{}, {"nvidia.com/gpu": "1"}]),
+)
+some_pod = st.builds(
+    pod,
+    st.sampled_from(PODS),
+    node_name=st.sampled_from(NODES[:6]),
+    cpu=st.sampled_from(["", "100m", "1"]),
+    memory=st.sampled_from(["", "1Gi"]),
+    host_ports=st.lists(st.sampled_from([80, 443]), unique=True),
+)
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("node"), some_node),
+        st.tuples(st.just("node gone"), st.sampled_from(NODES)),
+        st.tuples(st.just("pod"), some_pod),
+        st.tuples(st.just("pod gone"), st.sampled_from(PODS)),
+    ),
+    max_size=60,
+)
+asking = [
+    pod("q1", cpu="500m"),
+    pod("q2", nodeSelector={"zone": "1"}),
+    pod("q3", host_ports=[80], tolerations=[{"operator": "Exists"}]),
+]
+
+
+def scores(snapshot: Snapshot, cache: CandidateCache) -> dict[str, list[float]]:
+    totals = [cache.totals(snapshot.classify(wanted)) for wanted in asking]
+    return {snapshot.machine(row).name: [float(total[row]) for total in totals] for row in snapshot.rows()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(events)
+def test_after_any_events_it_equals_a_snapshot_from_scratch(happened: list[tuple[str, Obj | str]]) -> None:
+    incremental = Snapshot()
+    cache = CandidateCache(incremental, SPREADING)
+    nodes: dict[str, Obj] = {}
+    pods: dict[Key, Obj] = {}
+    for step, (what, value) in enumerate(happened):
+        if what == "node" and isinstance(value, dict):
+            nodes[value["metadata"]["name"]] = value
+            incremental.put_node(value)
+        elif what == "pod" and isinstance(value, dict):
+            pods[key_of(value)] = value
+            incremental.place(key_of(value), incremental.classify(value, placed=True), value["spec"]["nodeName"])
+        elif what == "node gone":
+            nodes.pop(str(value), None)
+            incremental.remove_node(str(value))
+        else:
+            key = Key("default", str(value))
+            assert incremental.remove(key) == (pods.pop(key, None) is not None)
+        if step % 3 == 0:
+            scores(incremental, cache)
+
+    scratch = Snapshot()
+    for one in nodes.values():
+        scratch.put_node(one)
+    for key, one in pods.items():
+        scratch.place(key, scratch.classify(one, placed=True), one["spec"]["nodeName"])
+    assert incremental.usage() == scratch.usage()
+    assert len(incremental) == len(scratch) == len(nodes)
+    assert scores(incremental, cache) == scores(scratch, CandidateCache(scratch, SPREADING))
+    assert {key: incremental.node_of(key) for key in pods} == {key: p["spec"]["nodeName"] for key, p in pods.items()}
+
+
+def test_a_heartbeat_changes_nothing_that_placement_depends_on() -> None:
+    snapshot = Snapshot()
+    snapshot.put_node(node("a"))
+    before = snapshot.shape, snapshot.used.end
+    beat = node("a")
+    beat["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-01-01T00:00:00Z"
+    snapshot.put_node(beat)
+    assert (snapshot.shape, snapshot.used.end) == before
+
+
+def test_pods_that_are_alike_share_a_class() -> None:
+    snapshot = Snapshot()
+    one = snapshot.classify(pod("a", cpu="1"))
+    assert snapshot.classify(pod("b", cpu="1")) is one
+    assert snapshot.classify(pod("b", cpu="1", node_name="n"), placed=True) is one
+    assert snapshot.classify(pod("b", cpu="2")) is not one
+
+
+def test_the_row_log_forgets_and_says_so() -> None:
+    log = RowLog(keep=4)
+    log.add(1)
+    position = log.end
+    log.add(2)
+    assert log.since(position) == {2}
+    for row in range(10):
+        log.add(row)
+    assert log.since(position) is None
+    assert log.since(log.end) == set()
