@@ -129,7 +129,7 @@ def test_what_is_missing_is_named(source: Obj, said: str) -> None:
 
 
 def test_whole_objects_with_prefix_and_bad_keys_left_out() -> None:
-    sources = [{"prefix": "P_", "configMapRef": {"name": "paint"}}, {"secretRef": {"name": "key"}}]
+    sources: list[Obj] = [{"prefix": "P_", "configMapRef": {"name": "paint"}}, {"secretRef": {"name": "key"}}]
     assert env({"name": "pass", "value": "own"}, sources=sources) == {"P_color": "red", "pass": "own"}
     assert env(sources=[{"configMapRef": {"name": "none", "optional": True}}]) == {}
     with pytest.raises(ConfigError, match="not found"):

@@ -217,7 +217,7 @@ async def test_teardown_unmounts_first(cell: Cell, layout: Layout, tmp_path: Pat
 
 
 async def test_mounts(cell: Cell, layout: Layout) -> None:
-    wanted = [
+    wanted: list[Obj] = [
         {"name": "v", "mountPath": "/a", "readOnly": True, "mountPropagation": "HostToContainer"},
         {"name": "v", "mountPath": "/b", "subPathExpr": "x-$(NAME)/y"},
     ]
