@@ -31,6 +31,12 @@ class SmallSchema:
     def field(self, name: str) -> SmallSchema | None:
         return self._fields.get(name, self._values)
 
+    def default_into(self, value: Any) -> Any:
+        for name, child in self._fields.items():
+            if child.default_value is not None:
+                value.setdefault(name, child.default_value)
+        return value
+
     @property
     def items(self) -> SmallSchema | None:
         return self._items
