@@ -203,5 +203,5 @@ class Scheduler:
 
 def _without_history(obj: Obj) -> Obj:
     """The object without managedFields, which are half of it and nobody reads here."""
-    metadata = {field: value for field, value in obj["metadata"].items() if field != "managedFields"}
-    return {**obj, "metadata": metadata}
+    obj["metadata"].pop("managedFields", None)
+    return obj

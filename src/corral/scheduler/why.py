@@ -96,8 +96,9 @@ def _judge(snapshot: Snapshot, pod: PodClass, row: int) -> _Verdict:
     return _Verdict(row, snapshot.machine(row).name, reasons, missing, shortfall)
 
 
-def _distance(verdict: _Verdict) -> tuple[int, float, str]:
-    return len(verdict.reasons), verdict.shortfall, verdict.name
+def _distance(verdict: _Verdict) -> tuple[int, int, float, str]:
+    # Room may come by itself; a taint or a label will not.
+    return len(verdict.reasons), len(verdict.reasons) - len(verdict.missing), verdict.shortfall, verdict.name
 
 
 def _machine(verdict: _Verdict) -> Obj:

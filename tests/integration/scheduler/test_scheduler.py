@@ -1,0 +1,259 @@
+"""The live scheduler on a real API server in this process, as its own user, under RBAC."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from corral.apiserver.auth import bootstrap
+from corral.apiserver.auth.api import User
+from corral.apiserver.auth.authorizer import CellAuthorizer
+from corral.apiserver.inprocess import InProcessTransport
+from corral.apiserver.server import ApiServer
+from corral.base.clock import Clock, SystemClock
+from corral.client.api import ApiRequest, ApiResponse
+from corral.client.client import Client
+from corral.kinds import conditions
+from corral.kinds.registry import Registry
+from corral.kinds.resources import EVENTS, NODES, PODS
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj
+from corral.scheduler.scheduler import DEFAULT_NAME, Scheduler
+from corral.store.memory import MemoryStore
+from corral.testing.clock import FakeClock
+from corral.testing.scheduling import node, pod
+
+ADMIN = User("admin", ("system:masters", "system:authenticated"))
+SCHEDULER = User("system:kube-scheduler", ("system:authenticated",))
+
+
+class Cell:
+    """A server, an administrator's client, and schedulers that end with the test."""
+
+    def __init__(self, server: ApiServer, stack: AsyncExitStack) -> None:
+        self.server = server
+        self.client = Client(InProcessTransport(server, ADMIN))
+        self._stack = stack
+
+    async def schedule(
+        self, transport: InProcessTransport | None = None, *, name: str = DEFAULT_NAME, clock: Clock | None = None
+    ) -> Scheduler:
+        """Start a scheduler."""
+        client = Client(transport or InProcessTransport(self.server, SCHEDULER))
+        scheduler = Scheduler(client, clock=clock or SystemClock(), rng=random.Random(1), name=name)
+        await self._stack.enter_async_context(_running(scheduler))
+        return scheduler
+
+    async def add(self, *objects: Obj) -> None:
+        """Create Nodes and pods."""
+        for obj in objects:
+            resource = PODS if obj["kind"] == "Pod" else NODES
+            obj["metadata"].pop("uid", None)
+            await self.client.create(resource, obj)
+
+    async def until(self, name: str, holds: Callable[[Obj], bool]) -> Obj:
+        """The pod, as soon as it is as wanted."""
+        async with asyncio.timeout(20):
+            listed = await self.client.list(PODS, "default", field_selector=f"metadata.name={name}")
+            for found in listed["items"]:
+                if holds(found):
+                    return dict(found)
+            version = listed["metadata"]["resourceVersion"]
+            watch = self.client.watch(PODS, "default", resource_version=version, field_selector=f"metadata.name={name}")
+            async with watch as events:
+                async for event in events:
+                    if holds(event.object):
+                        return event.object
+        raise AssertionError("the watch ended")
+
+    async def bound(self, name: str) -> str:
+        """Where the pod was bound, as soon as it is."""
+        return str((await self.until(name, is_bound))["spec"]["nodeName"])
+
+    async def refused(self, name: str, words: str = "") -> Obj:
+        """The PodScheduled condition that says no, as soon as it is there and contains `words`."""
+
+        def says_no(found: Obj) -> bool:
+            condition = conditions.get(found, "PodScheduled") or {}
+            return condition.get("status") == "False" and words in condition.get("message", "")
+
+        return conditions.get(await self.until(name, says_no), "PodScheduled") or {}
+
+    async def event(self, name: str, reason: str) -> Obj:
+        """The pod's event for that reason, as soon as it is there."""
+        selector = f"involvedObject.name={name},reason={reason}"
+        async with asyncio.timeout(20):
+            listed = await self.client.list(EVENTS, "default", field_selector=selector)
+            if listed["items"]:
+                return dict(listed["items"][0])
+            version = listed["metadata"]["resourceVersion"]
+            async with self.client.watch(
+                EVENTS, "default", resource_version=version, field_selector=selector
+            ) as events:
+                async for event in events:
+                    if event.type == "ADDED":
+                        return event.object
+        raise AssertionError("the watch ended")
+
+
+def is_bound(found: Obj) -> bool:
+    return bool(found["spec"].get("nodeName"))
+
+
+@asynccontextmanager
+async def _running(scheduler: Scheduler) -> AsyncIterator[None]:
+    task = asyncio.create_task(scheduler.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def cell() -> AsyncIterator[Cell]:
+    async with AsyncExitStack() as stack:
+        store = MemoryStore()
+        stack.push_async_callback(store.close)
+        authorizer = CellAuthorizer(store)
+        await authorizer.start()
+        stack.push_async_callback(authorizer.stop)
+        clock = SystemClock()
+        server = ApiServer(
+            store, Registry.builtin(), authorizer, clock=clock, rng=random.Random(1), tokens=None, node_dialer=None
+        )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        cell = Cell(server, stack)
+        await _fill(cell)
+        yield cell
+
+
+async def _fill(cell: Cell) -> None:
+    """What every cell has: roles, namespaces, and the service account that pods run as."""
+    account = {"name": "default", "namespace": "default"}
+    for obj in (
+        {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "default"}},
+        *bootstrap.objects(),
+        {"kind": "ServiceAccount", "apiVersion": "v1", "metadata": account},
+    ):
+        group, _, version = obj["apiVersion"].rpartition("/")
+        kind = cell.server.core.registry.by_kind(group, version, obj["kind"])
+        assert kind is not None
+        try:
+            await cell.client.create(kind.resource, obj)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+
+async def test_a_pod_is_bound_and_an_event_says_so(cell: Cell) -> None:
+    await cell.add(node("a"))
+    scheduler = await cell.schedule()
+    await cell.add(pod("p", cpu="1"))
+    assert await cell.bound("p") == "a"
+    event = await cell.event("p", "Scheduled")
+    assert (event["type"], event["message"]) == ("Normal", "Successfully assigned default/p to a")
+    assert event["source"]["component"] == "default-scheduler"
+    assert scheduler.why("default", "p")["node"] == "a"
+    with pytest.raises(StatusError, match='pods "none" not found'):
+        scheduler.why("default", "none")
+
+
+async def test_a_refused_pod_says_why_and_is_bound_when_a_machine_comes(cell: Cell) -> None:
+    scheduler = await cell.schedule()
+    await cell.add(node("a", cpu="1"), node("b", taints=["gpu=yes:NoSchedule"]), pod("p", cpu="2"))
+    message = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {gpu: yes}."
+    condition = await cell.refused("p", message)
+    assert condition["reason"] == "Unschedulable"
+    assert (await cell.event("p", "FailedScheduling"))["reason"] == "FailedScheduling"
+    assert scheduler.why("default", "p")["closest"]["missing"] == {"cpu": "1"}
+    await cell.add(node("c"))
+    assert await cell.bound("p") == "c"
+
+
+async def test_a_pod_that_ends_makes_room(cell: Cell) -> None:
+    await cell.add(node("a", cpu="1"))
+    await cell.schedule()
+    await cell.add(pod("first", cpu="1"))
+    await cell.bound("first")
+    await cell.add(pod("second", cpu="1"), pod("third", cpu="1"))
+    await cell.refused("second", "Insufficient cpu")
+    await cell.client.patch(PODS, "first", {"status": {"phase": "Succeeded"}}, "default", subresource="status")
+    assert await cell.bound("second") == "a"
+    await cell.refused("third", "Insufficient cpu")
+    await cell.client.delete(PODS, "second", "default", grace=0)
+    assert await cell.bound("third") == "a"
+
+
+async def test_gates_and_other_schedulers_are_respected(cell: Cell) -> None:
+    await cell.add(node("a"))
+    await cell.schedule()
+    await cell.add(pod("gated", schedulingGates=[{"name": "example.com/wait"}]), pod("other", schedulerName="mine"))
+    await cell.add(pod("plain"))
+    await cell.bound("plain")
+    for name in ("gated", "other"):
+        assert not is_bound(await cell.client.get(PODS, name, "default"))
+    await cell.client.patch(PODS, "gated", {"spec": {"schedulingGates": None}}, "default")
+    assert await cell.bound("gated") == "a"
+    await cell.schedule(name="mine")
+    assert await cell.bound("other") == "a"
+
+
+async def test_a_cordoned_machine_is_used_again_when_it_is_uncordoned(cell: Cell) -> None:
+    await cell.add(node("a", unschedulable=True))
+    await cell.schedule()
+    await cell.add(pod("p"))
+    await cell.refused("p", "1 node(s) were unschedulable")
+    await cell.client.patch(NODES, "a", {"spec": {"unschedulable": None}})
+    assert await cell.bound("p") == "a"
+
+
+async def test_many_pods_at_once_never_overcommit_and_a_new_scheduler_goes_on(cell: Cell) -> None:
+    await cell.add(*(node(f"n{number}", cpu="1") for number in range(10)))
+    first = asyncio.create_task(Scheduler(cell.client, clock=SystemClock(), rng=random.Random(1)).run())
+    await cell.add(*(pod(f"early-{number}", cpu="300m") for number in range(15)))
+    await cell.bound("early-14")
+    first.cancel()
+    await asyncio.wait([first])
+    await cell.add(*(pod(f"late-{number}", cpu="300m") for number in range(20)))
+    await cell.schedule()
+    refused = 0
+    for number in range(20):
+        found = await cell.until(
+            f"late-{number}", lambda p: is_bound(p) or conditions.get(p, "PodScheduled") is not None
+        )
+        refused += not is_bound(found)
+    assert refused == 5
+    counts: dict[str, int] = {}
+    for found in (await cell.client.list(PODS, "default"))["items"]:
+        if is_bound(found):
+            counts[found["spec"]["nodeName"]] = counts.get(found["spec"]["nodeName"], 0) + 1
+    assert counts == {f"n{number}": 3 for number in range(10)}
+
+
+class _Unsteady(InProcessTransport):
+    """Loses the first binding on its way."""
+
+    def __init__(self, server: ApiServer, user: User) -> None:
+        super().__init__(server, user)
+        self.lost = asyncio.Event()
+
+    async def call(self, request: ApiRequest) -> ApiResponse:
+        if request.path.endswith("/binding") and not self.lost.is_set():
+            self.lost.set()
+            raise ConnectionResetError("the wire was cut")
+        return await super().call(request)
+
+
+async def test_a_failed_binding_is_taken_back_and_tried_again(cell: Cell) -> None:
+    await cell.add(node("a", cpu="1"))
+    transport, clock = _Unsteady(cell.server, SCHEDULER), FakeClock()
+    await cell.schedule(transport, clock=clock)
+    await cell.add(pod("p", cpu="1"))
+    await transport.lost.wait()
+    await clock.advance(1.0)
+    assert await cell.bound("p") == "a"
