@@ -4,6 +4,7 @@ from corral.controllers.cronjobs.controller import CronJobController
 from corral.controllers.deployments.controller import DeploymentController
 from corral.controllers.garbagecollector.controller import GarbageCollector
 from corral.controllers.jobs.controller import JobController
+from corral.controllers.jobs.expiry import TtlAfterFinishedController
 from corral.controllers.namespaces.controller import NamespaceController
 from corral.controllers.nodelifecycle.controller import NodeLifecycleController
 from corral.controllers.nodelifecycle.plan import GRACE_SECONDS
@@ -25,6 +26,7 @@ def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Contr
         ServiceAccountController(),
         RootCaController(ca_pem),
         JobController(),
+        TtlAfterFinishedController(),
         CronJobController(),
         ReplicaSetController(),
         DeploymentController(),

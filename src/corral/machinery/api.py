@@ -67,11 +67,16 @@ class Tools:
 class Controller(Protocol):
     """One controller. `name` is also the field manager of what it writes and the user it acts as."""
 
-    name: str
-    reads: Sequence[Resource]
-    """Kinds to keep in a local cache; the first is the one whose keys are reconciled."""
-    writes: Sequence[str]
-    """Kinds and fields it writes, for example `pods`, `deployments/status`; the runner refuses others."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reads(self) -> Sequence[Resource]:
+        """Kinds to keep in a local cache; the first is the one whose keys are reconciled."""
+
+    @property
+    def writes(self) -> Sequence[str]:
+        """Kinds and fields it writes, for example `pods`, `deployments/status`; the runner refuses others."""
 
     def start(self, tools: Tools) -> None:
         """Take the tools; add indexes to the caches. Called once, before the caches are filled."""
@@ -89,8 +94,11 @@ class Controller(Protocol):
 class Background(Protocol):
     """A controller that is one long-running coroutine."""
 
-    name: str
-    writes: Sequence[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def writes(self) -> Sequence[str]: ...
 
     async def run(self, tools: Tools) -> None:
         """Work until cancelled."""

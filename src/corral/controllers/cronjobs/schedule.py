@@ -1,20 +1,16 @@
 """Cron schedules. Pure.
 
-Five fields (minute, hour, day of month, month, day of week) with lists, ranges, steps and names, and the `@daily` words,
-as in Kubernetes (robfig/cron's standard parser). When both days are restricted, either may match.
+Five fields (minute, hour, day of month, month, day of week) with lists, ranges, steps and names, and words such as
+`@daily`, as in Kubernetes (robfig/cron's standard parser). When both days are restricted, either may match.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
-_MONTHS: Final = {
-    name: number
-    for number, name in enumerate(
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1
-    )
-}
-_DAYS: Final = {name: number for number, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
+_MONTH_NAMES: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS: Final = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
+_DAYS: Final = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
 _WORDS: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",

@@ -28,7 +28,7 @@ class JobController:
 
     name = "job-controller"
     reads = (JOBS, PODS)
-    writes = ("pods", "jobs", "jobs/status")
+    writes = ("pods", "jobs/status")
 
     _tools: Tools
     _jobs: Informer
@@ -74,9 +74,6 @@ class JobController:
         uid = job["metadata"]["uid"]
         pods = await self._claimed(job)
         step = plan(job, pods, self._failures.get(uid, Failures()), self._tools.clock.now())
-        if step.expired:
-            await self._expire(job)
-            return Done()
         outcome = await self._perform(job, step)
         if outcome.refused is not None and namespace_ends(outcome.refused):
             return Done()
@@ -124,12 +121,6 @@ class JobController:
             patch = release_patch(pod, job, finalizer=FINALIZER)
             await client.patch(PODS, pod["metadata"]["name"], patch, namespace)
         return held
-
-    async def _expire(self, job: Obj) -> None:
-        metadata = job["metadata"]
-        await self._tools.client.delete(
-            JOBS, metadata["name"], metadata["namespace"], propagation="Foreground", uid=metadata["uid"]
-        )
 
     async def _perform(self, job: Obj, step: Plan) -> Outcome:
         async def drop(pod: Obj) -> None:

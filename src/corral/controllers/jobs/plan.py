@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from corral.base.clock import rfc3339
 from corral.controllers.jobs.counting import Count, count
 from corral.controllers.jobs.demand import Creation, Demand, Failures, demand
-from corral.controllers.jobs.finishing import Ending, deadline_in, ending, finished_at, is_finished
+from corral.controllers.jobs.finishing import Ending, deadline_in, ending, is_finished
 from corral.controllers.jobs.indexes import render
 from corral.controllers.jobs.pods import is_indexed, is_tracked
 from corral.controllers.pods.pods import is_active, is_deleting, is_terminating
@@ -42,14 +42,12 @@ class Plan:
     """Ended pods that the status now accounts for: take the finalizer off."""
     say: tuple[Saying, ...] = ()
     look_again: float | None = None
-    expired: bool = False
-    """`ttlSecondsAfterFinished` is over: delete the Job."""
 
 
 def plan(job: Obj, pods: Sequence[Obj], failures: Failures, now: datetime) -> Plan:
     """The next step of `job`, whose pods (by controller reference) are `pods`."""
     if is_finished(job):
-        return _after_the_end(job, pods, failures, now)
+        return _after_the_end(job, pods, failures)
     active = [pod for pod in pods if is_active(pod)]
     decided = conditions.is_true(job, "FailureTarget") or conditions.is_true(job, "SuccessCriteriaMet")
     counted = count(job, pods, last=decided)
@@ -161,12 +159,6 @@ def _suspension(carrier: Obj, job: Obj, now: datetime) -> tuple[Saying, ...]:
     return (Saying("Normal", reason.removeprefix("Job"), message),)
 
 
-def _after_the_end(job: Obj, pods: Sequence[Obj], failures: Failures, now: datetime) -> Plan:
-    status: Obj = job.get("status") or {}
-    ttl, moment = job["spec"].get("ttlSecondsAfterFinished"), finished_at(job)
-    left = None
-    if ttl is not None and moment is not None and not is_deleting(job):
-        left = (moment + timedelta(seconds=int(ttl)) - now).total_seconds()
+def _after_the_end(job: Obj, pods: Sequence[Obj], failures: Failures) -> Plan:
     tracked = tuple(pod for pod in pods if is_tracked(pod))
-    expired = left is not None and left <= 0
-    return Plan(status, failures, settle=tracked, look_again=None if expired else left, expired=expired)
+    return Plan(job.get("status") or {}, failures, settle=tracked)

@@ -8,6 +8,7 @@ from corral.base.clock import parse_rfc3339
 from corral.base.ids import suffix
 from corral.controllers.jobs.indexes import ANNOTATION
 from corral.controllers.pods.pods import from_template, is_deleting
+from corral.kinds import conditions
 from corral.kinds.podspec import phase
 from corral.kinds.types import Obj
 
@@ -43,17 +44,19 @@ def has_failed(job: Obj, pod: Obj) -> bool:
 
 
 def ended_at(pod: Obj, now: datetime) -> datetime:
-    """When the pod's last container ended; else when its deletion was asked for; else now."""
+    """When the pod's last container ended; a pod that says nothing of that gives the latest moment that it does tell."""
     status = pod.get("status") or {}
     moments = [
-        parse_rfc3339(terminated["finishedAt"])
+        terminated["finishedAt"]
         for container in status.get("containerStatuses") or ()
         if (terminated := (container.get("state") or {}).get("terminated")) and terminated.get("finishedAt")
     ]
     if moments:
-        return max(moments)
-    deleted = pod["metadata"].get("deletionTimestamp")
-    return min(now, parse_rfc3339(deleted)) if deleted else now
+        return max(map(parse_rfc3339, moments))
+    ready = conditions.get(pod, "Ready") or {}
+    metadata = pod["metadata"]
+    told = metadata.get("deletionTimestamp") or ready.get("lastTransitionTime") or metadata.get("creationTimestamp")
+    return min(now, parse_rfc3339(told)) if told else now
 
 
 def total_restarts(pods: Sequence[Obj]) -> int:
