@@ -27,10 +27,18 @@ async def runtime(make_runtime: MakeRuntime) -> AsyncIterator[OciRuntime]:
     runtime = make_runtime()
     await runtime.open()
     yield runtime
-    await clear(runtime)
+    await _clear(runtime)
 
 
-async def clear(runtime: OciRuntime) -> None:
+@pytest.fixture
+async def next_agent(make_runtime: MakeRuntime) -> AsyncIterator[OciRuntime]:
+    """The runtime of the agent after the one that died; a test opens it."""
+    runtime = make_runtime()
+    yield runtime
+    await _clear(runtime)
+
+
+async def _clear(runtime: OciRuntime) -> None:
     """Take everything of the runtime's away."""
     for sandbox in await runtime.sandboxes():
         await runtime.remove_sandbox(sandbox.id)

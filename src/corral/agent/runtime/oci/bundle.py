@@ -10,8 +10,8 @@ from typing import Any
 
 from corral.agent.runtime.api import ContainerSpec, Image, Mount, Resources, RuntimeFailure, SandboxSpec, Security
 from corral.agent.runtime.oci.cgroups import PERIOD, Kind
-from corral.agent.runtime.oci.spawn import PATH
 from corral.agent.runtime.oci.users import Identity
+from corral.agent.runtime.spawn import PATH
 
 Config = dict[str, Any]
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral.agent.runtime import spawn
 from corral.agent.runtime.api import ContainerSpec, RuntimeFailure
-from corral.agent.runtime.oci import spawn
 from corral.agent.runtime.oci.engine import Engine
 
 _RESIZE = 1
@@ -32,6 +32,8 @@ class Monitor:
     """What conmon is started with."""
 
     spec: ContainerSpec
+    program: str
+    """What the container runs."""
     bundle: Path
     exits: Path
     engine: Engine
@@ -124,7 +126,7 @@ def _pid(answer: bytes, monitor: Monitor) -> int:
     if pid > 0:
         return pid
     words = last_error(monitor.log) or str(told.get("message") or "conmon ended without a word")
-    raise RuntimeFailure("RunContainerError", explain(words))
+    raise RuntimeFailure("RunContainerError", explain(words, monitor.program))
 
 
 def last_error(log: Path) -> str:
@@ -143,15 +145,19 @@ def last_error(log: Path) -> str:
     return ""
 
 
-_CRUN_MISSING = re.compile(r"executable file [`'](?P<path>.*?)[`'] not found in \$PATH")
-_CRUN_ABSENT = re.compile(r"(?:open|stat) executable[:`' ]*(?P<path>\S*?)[`']?: (?P<why>.*)")
+_CRUN_NOT_FOUND = re.compile(r"executable file [`'](?P<path>.*?)[`'] not found")
+_CRUN_NOT_OPENED = re.compile(r"(?:open|stat|exec) executable(?: [`'].*?[`'])?: (?P<why>.*)")
 _RUNC = re.compile(r'exec: ".*')
 
 
-def explain(words: str) -> str:
+def explain(words: str, program: str) -> str:
     """The OCI runtime's complaint about a program that cannot be run, in the words that Kubernetes' users know."""
-    if found := _CRUN_MISSING.search(words):
-        return f'exec: "{found["path"]}": executable file not found in $PATH'
+    if found := _CRUN_NOT_FOUND.search(words):
+        path = found["path"]
+        why = f"stat {path}: no such file or directory" if "/" in path else "executable file not found in $PATH"
+        return f'exec: "{path}": {why}'
+    if found := _CRUN_NOT_OPENED.search(words):
+        return f'exec: "{program}": {found["why"].lower()}'
     if found := _RUNC.search(words):
         return found[0].removesuffix(": unknown")
     return words

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from corral.agent.runtime import spawn
 from corral.agent.runtime.api import (
     Container,
     ContainerSpec,
@@ -28,7 +29,7 @@ from corral.agent.runtime.api import (
     Security,
     Usage,
 )
-from corral.agent.runtime.images import MachineImages
+from corral.agent.runtime.images.machine_images import MachineImages
 from corral.agent.runtime.oci import (
     attach,
     bundle,
@@ -39,7 +40,6 @@ from corral.agent.runtime.oci import (
     rootfs,
     sandbox,
     seccomp,
-    spawn,
     users,
 )
 from corral.agent.runtime.oci.cgroups import Cgroups, Limits
@@ -312,12 +312,14 @@ class Containers:
     async def _start(self, held: Held) -> None:
         record = held.record
         directory = self._layout.container(record.spec.id)
-        monitor = conmon.Monitor(record.spec, directory, self._layout.exits, self._engine)
+        program = str(json.loads((directory / "config.json").read_bytes())["process"]["args"][0])
+        monitor = conmon.Monitor(record.spec, program, directory, self._layout.exits, self._engine)
         record.pid = await conmon.launch(monitor, self._cgroups.adopt_monitor)
         self._save(held)
         done = await spawn.run(self._engine.argv("start", record.spec.id, log=monitor.log))
         if done.code:
-            raise RuntimeFailure("RunContainerError", conmon.explain(conmon.last_error(monitor.log) or done.words))
+            words = conmon.last_error(monitor.log) or done.words
+            raise RuntimeFailure("RunContainerError", conmon.explain(words, program))
         record.started = self._clock.now()
         self._save(held)
         self._watch_monitor(held)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from corral.agent.runtime import spawn
 from corral.agent.runtime.api import RuntimeFailure
-from corral.agent.runtime.oci import spawn
 from corral.agent.runtime.oci.cgroups import Kind
 
 Choice = Literal["auto", "crun", "runc"]

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from corral.agent.runtime import spawn, syscalls
 from corral.agent.runtime.api import RuntimeFailure
-from corral.agent.runtime.oci import spawn, syscalls
 from corral.agent.runtime.oci.conmon import explain, last_error
 from corral.agent.runtime.oci.descriptors import Descriptor
 from corral.agent.runtime.oci.engine import Engine
@@ -173,7 +173,9 @@ async def start(
     if ended.done() and not pid_file.exists():
         words = last_error(log)
         await process.close()
-        raise RuntimeFailure("RunContainerError", explain(words) if words else "cannot exec: the container has ended")
+        raise RuntimeFailure(
+            "RunContainerError", explain(words, spec["args"][0]) if words else "cannot exec: the container has ended"
+        )
     return process
 
 

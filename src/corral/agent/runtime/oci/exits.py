@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from corral.agent.runtime.oci import syscalls
+from corral.agent.runtime import syscalls
 
 
 def read_exit(exits: Path, container_id: str) -> tuple[int, datetime] | None:

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral.agent.runtime import spawn
 from corral.agent.runtime.api import PortMapping, RuntimeFailure
-from corral.agent.runtime.oci import spawn
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from corral.agent.runtime.oci import syscalls
+from corral.agent.runtime import syscalls
 from corral.agent.runtime.oci.state import remove_tree
 
 # mount(2) takes one page of options; a little less, for the kernel's own.

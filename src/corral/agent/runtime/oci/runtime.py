@@ -19,7 +19,7 @@ from corral.agent.runtime.api import (
     SandboxSpec,
     Usage,
 )
-from corral.agent.runtime.images import MachineImages
+from corral.agent.runtime.images.machine_images import MachineImages
 from corral.agent.runtime.oci import engine as engines
 from corral.agent.runtime.oci import machine
 from corral.agent.runtime.oci.cgroups import Cgroups
@@ -53,7 +53,7 @@ class OciRuntime:
         self._engine: engines.Engine | None = None
         self._containers: Containers | None = None
         self._sandboxes: Sandboxes | None = None
-        self.images = MachineImages(self._layout.images)
+        self.images = MachineImages(self._layout.images, self._used)
 
     @property
     def version(self) -> str:
@@ -93,7 +93,12 @@ class OciRuntime:
         self._layout.boot.write_text(now)
         return before == now
 
+    def _used(self) -> tuple[set[str], set[str]]:
+        """The images and layers that containers stand on."""
+        return self._held.images(), self._held.layers()
+
     async def close(self) -> None:
+        await self.images.close()
         if self._containers is not None:
             await self._containers.close()
 

@@ -12,8 +12,8 @@ import struct
 import threading
 from pathlib import Path
 
+from corral.agent.runtime import syscalls
 from corral.agent.runtime.api import SandboxSpec
-from corral.agent.runtime.oci import syscalls
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from corral.agent.runtime import syscalls
 from corral.agent.runtime.api import RuntimeFailure
-from corral.agent.runtime.oci import syscalls
 
 _MOST_BYTES = 4 << 20
 ReadFile = Callable[[str], str]
@@ -58,8 +58,9 @@ def resolve(user: str, supplemental: Sequence[int], read: ReadFile) -> Identity:
     groups = _groups(read("/etc/group"))
     gid = _group(group, groups) if group else (int(account[3]) if account else 0)
     member_of = [] if group or account is None else [number for _, number, members in groups if account[0] in members]
-    extra = tuple(sorted({*member_of, *supplemental} - {gid}))
-    return Identity(uid, gid, extra, account[5] or "/" if account else "/")
+    # The primary group is listed as well: a file may deny it what it allows others (CVE-2022-2990).
+    extra = sorted({*member_of, *supplemental} - {gid})
+    return Identity(uid, gid, (gid, *extra), account[5] or "/" if account else "/")
 
 
 def _groups(text: str) -> list[tuple[str, int, list[str]]]:
