@@ -97,7 +97,7 @@ def _decode_json(body: bytes, duplicates: list[str] | None) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise bad_request(f"cannot decode the body as JSON: {error.msg}") from error
+        raise bad_request(f"cannot decode the body as JSON: {error}") from error
     # Re-encoding drops duplicates, so fewer quotes than were sent is the cheap sign that there may have been some.
     if duplicates is not None and orjson.dumps(value).count(b'"') != body.count(b'"'):
         duplicates.extend(_json_duplicates(body))

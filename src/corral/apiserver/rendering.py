@@ -1,8 +1,8 @@
 """Bytes once: an object is encoded when it is written and never again.
 
 A stored value lacks `metadata.resourceVersion`, because nobody knows it before the write; rendering splices it in
-behind `"metadata":{`, which is easy to find since values start with kind, apiVersion and metadata, and quotes within JSON
-strings are escaped. What was rendered stays in `Entry.memo`; gets, lists and watches join these bytes.
+behind `"metadata":{`, which is easy to find since values start with kind, apiVersion and metadata, and quotes within
+JSON strings are escaped. What was rendered stays in `Entry.memo`; gets, lists and watches join these bytes.
 """
 
 from collections.abc import Iterable

@@ -51,7 +51,7 @@ class Sources:
             )
         return self._directory / digest
 
-    async def handle(self, request: web.BaseRequest, user: User, namespace: str, name: str) -> web.StreamResponse:
+    async def handle(self, request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         """PUT, GET and HEAD of `/apis/corral.dev/v1/namespaces/{namespace}/sources/{name}`.
 
         Raises:

@@ -1,13 +1,13 @@
 """The lean lane: one connection, plain requests, prepared bytes.
 
 A request is answered as soon as its last byte is there; answers that come from memory are written before
-`data_received` returns, without a task. Requests that need more than this (streams, uploads, chunked bodies, odd heads) are handed with
-everything unread to aiohttp's protocol, which keeps the connection from then on.
+`data_received` returns, without a task. Requests that need more than this (streams, uploads, chunked bodies, odd heads)
+are handed with everything unread to aiohttp's protocol, which keeps the connection from then on.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from corral.apiserver.answers import refusal
 from corral.apiserver.auth.api import User
@@ -76,8 +76,8 @@ class Connection(asyncio.Protocol):
         """Whether a part of a request is there and the rest is not."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's TLS transport has the interface without the base class.
+        self._transport = cast(asyncio.Transport, transport)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             self._certificate = tls.getpeercert(True) or b""

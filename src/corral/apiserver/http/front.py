@@ -12,6 +12,7 @@ from aiohttp import web
 
 from corral.apiserver.answers import refusal
 from corral.apiserver.auth.api import ANONYMOUS, Authenticator, User
+from corral.apiserver.decoding import BODY_LIMIT
 from corral.apiserver.http.connection import Connection
 from corral.apiserver.http.heads import HEAD_LIMIT
 from corral.apiserver.http.lane import FullLane, respond
@@ -40,7 +41,8 @@ class HttpFront:
         self._ssl = ssl_context
         self._lane = FullLane(server)
         self._full = web.Server(
-            self._handle_full,
+            self._handle_full,  # type: ignore[arg-type]
+            request_factory=_request,
             access_log=None,
             max_line_size=HEAD_LIMIT,
             max_field_size=HEAD_LIMIT,
@@ -119,7 +121,7 @@ class HttpFront:
         found: asyncio.Protocol = protocol
         return found
 
-    async def _handle_full(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle_full(self, request: web.Request) -> web.StreamResponse:
         transport = request.transport
         tls = transport.get_extra_info("ssl_object") if transport is not None else None
         certificate = (tls.getpeercert(True) if tls is not None else None) or b""
@@ -128,6 +130,11 @@ class HttpFront:
         except StatusError as error:
             return respond(refusal(error))
         return await self._lane.handle(request, user)
+
+
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: "asyncio.Task[None]") -> web.Request:
+    # Handlers are typed with the request that applications get; a bare server would make its base class.
+    return web.Request(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=BODY_LIMIT)
 
 
 def authenticated(user: User) -> User:

@@ -41,7 +41,7 @@ class FullLane:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
 
-    async def handle(self, request: web.BaseRequest, user: User) -> web.StreamResponse:
+    async def handle(self, request: web.Request, user: User) -> web.StreamResponse:
         """Answer a request of `user`; refusals are answers."""
         try:
             headers = [(name, value) for name, value in request.headers.items() if name.lower().startswith(PREFIX)]
@@ -59,7 +59,7 @@ class FullLane:
             log.exception("cannot answer %s %s", request.method, request.path)
             return respond(refusal(internal("a defect in the server; its log has the details")))
 
-    async def _plain(self, request: web.BaseRequest, user: User) -> web.StreamResponse:
+    async def _plain(self, request: web.Request, user: User) -> web.StreamResponse:
         if request.method == "OPTIONS":
             raise method_not_allowed()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -83,7 +83,7 @@ class FullLane:
         reply = answer if isinstance(answer, Reply) else await answer
         return respond(reply)
 
-    async def _watch(self, request: web.BaseRequest, watching: Watching) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, watching: Watching) -> web.StreamResponse:
         lines = Lines(self._server.core, watching.ctx)
         response = web.StreamResponse(headers={"Content-Type": lines.content_type})
         self._server.metrics.watchers += 1
@@ -100,7 +100,7 @@ class FullLane:
             task.cancel()
         return response
 
-    async def _stream(self, request: web.BaseRequest, user: User, target: Target) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, user: User, target: Target) -> web.StreamResponse:
         verb = stream_verb(target, request.method)
         call = Call(request.method, request.path, user)
         self._server.authorize(call, target, verb)
@@ -115,7 +115,7 @@ class FullLane:
         return await self._server.node_dialer.proxy(request, where.host, where.port, where.path, where.query)
 
     async def _extension(
-        self, request: web.BaseRequest, user: User, target: Target, served: Served, verb: str
+        self, request: web.Request, user: User, target: Target, served: Served, verb: str
     ) -> web.StreamResponse:
         if verb not in served.verbs and not (verb == "update" and "create" in served.verbs):
             raise method_not_allowed()
@@ -163,7 +163,7 @@ class _Outbox:
         return data
 
 
-async def read_body(request: web.BaseRequest) -> bytes:
+async def read_body(request: web.Request) -> bytes:
     """The whole body.
 
     Raises:
