@@ -44,7 +44,7 @@ def has_failed(job: Obj, pod: Obj) -> bool:
 
 
 def ended_at(pod: Obj, now: datetime) -> datetime:
-    """When the pod's last container ended; a pod that says nothing of that gives the latest moment that it does tell."""
+    """When the pod's last container ended; a pod that says nothing of that gives the next best moment."""
     status = pod.get("status") or {}
     moments = [
         terminated["finishedAt"]
