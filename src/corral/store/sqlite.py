@@ -7,8 +7,8 @@ wakes watchers and resolves the callers. While the disk is busy the next batch g
 load and a lone write waits for nobody.
 
 Handing a batch to the thread and back costs about 0.1 ms. On a disk that syncs in a fraction of a millisecond that is a
-large part of a commit, so a batch of one write is committed on the loop itself as long as commits have been quick
-lately; a slow one sends the next ones to the thread.
+large part of a commit, so a lone write is committed on the loop itself as long as commits have been quick lately; a
+slow one sends the next ones to the thread.
 
 Nothing is visible before it is durable, and a write that lost against another of its own batch is answered only when
 the winner is durable.
@@ -82,6 +82,9 @@ class SqliteStore(State):
         self._busy = False
         self._commit_seconds = 1.0
         """The moving average of what a commit takes; it starts slow, so that the first ones go to the thread."""
+        self._lone = False
+        """Whether the latest batch was a single write."""
+        self._turn_taken = False
         self._scheduled = False
         self._closing = False
         self._broken: CorralError | None = None
@@ -111,13 +114,13 @@ class SqliteStore(State):
         return store
 
     async def create(self, key: str, value: bytes) -> Entry | Conflict:
-        return await self._submit(creation(key, value))
+        return await self._write(creation(key, value))
 
     async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
-        return await self._submit(replacement("put", key, value, revision))
+        return await self._write(replacement("put", key, value, revision))
 
     async def delete(self, key: str, revision: int) -> Entry | Conflict:
-        return await self._submit(replacement("delete", key, b"", revision))
+        return await self._write(replacement("delete", key, b"", revision))
 
     async def compact(self, revision: int) -> None:
         self._check_open()
@@ -145,12 +148,42 @@ class SqliteStore(State):
         if self._closing:
             raise CorralError(f"cannot write to the store {self._path}: it is closed")
 
-    def _submit(self, write: Write) -> _Answer:
+    async def _write(self, write: Write) -> _Outcome:
         self._check_open()
+        if self._may_commit_now():
+            return self._commit_now(write)
         answer: _Answer = self._loop.create_future()
         self._queue.append((write, answer))
         self._schedule()
-        return answer
+        return await answer
+
+    def _may_commit_now(self) -> bool:
+        """Whether a write may skip the queue: the disk is quick, nothing is under way, writes have come one at a time
+        lately, and this is the first of this turn of the loop (the next ones of the turn make a batch)."""
+        return (
+            self._lone
+            and not self._turn_taken
+            and self._commit_seconds < _QUICK_SECONDS
+            and not (self._busy or self._scheduled or self._queue or self._compactions)
+            and self._database.unfolded < FOLD_BYTES
+        )
+
+    def _commit_now(self, write: Write) -> _Outcome:
+        self._turn_taken = True
+        self._loop.call_soon(self._end_turn)
+        outcome = decide(write, self._index.get(write.key), self._index.revision + 1)
+        if isinstance(outcome, Conflict):
+            return outcome
+        batch = _Batch([outcome], [])
+        failure = self._finish(batch, self._perform(batch))
+        if failure is not None:
+            raise _again(failure)
+        if self._compactions:
+            self._schedule()
+        return outcome.entry
+
+    def _end_turn(self) -> None:
+        self._turn_taken = False
 
     def _schedule(self) -> None:
         # Through the loop, so that everything this turn of the loop writes goes into one batch.
@@ -198,6 +231,7 @@ class SqliteStore(State):
                 batch.answers.append((answer, outcome))
             else:
                 _resolve(answer, outcome)
+        self._lone = len(batch.changes) == 1
         return batch if batch.changes else None
 
     def _next_compaction(self) -> _Compaction | None:
@@ -235,14 +269,15 @@ class SqliteStore(State):
         self._finish(job, error)
         self._pump()
 
-    def _finish(self, job: _Job, error: Exception | None) -> None:
-        """The job is durable, or `error` says why not."""
+    def _finish(self, job: _Job, error: Exception | None) -> CorralError | None:
+        """The job is durable, or `error` says why not; returns what its callers are told then."""
         self._busy = False
         failure = error if error is None or isinstance(error, Full) else self._break(error)
         if isinstance(job, _Batch):
             self._finish_batch(job, failure)
         elif isinstance(job, _Compaction):
             self._finish_compaction(job, failure)
+        return failure
 
     def _finish_batch(self, batch: _Batch, failure: CorralError | None) -> None:
         if failure is not None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ import pytest
 from corral.base.errors import CorralError
 from corral.store.compaction import CompactionPolicy
 from corral.store.database import SCHEMA_VERSION, Database
-from corral.store.protocol import Entry
+from corral.store.protocol import Change, Entry, Full
 from corral.store.sqlite import SqliteStore
+from corral.testing.clock import FakeClock
 from corral.testing.store_suite import changes_of, wrote
 
 
@@ -171,3 +174,63 @@ async def test_closing_waits_for_the_writes_that_were_asked_for(path: Path) -> N
     await asyncio.sleep(0)
     await store.close()
     assert [type(await write) for write in writes] == [Entry] * 50
+
+
+class _Stopwatch(FakeClock):
+    """A clock that moves by `step` seconds each time it is read."""
+
+    step = 0.0
+    reading = 0.0
+
+    def monotonic(self) -> float:
+        self.reading += self.step
+        return self.reading
+
+
+async def test_lone_writes_need_the_thread_only_while_the_disk_is_slow(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_loop: list[bool] = []
+    append = Database.append
+
+    def recording(self: Database, changes: Sequence[Change]) -> None:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        append(self, changes)
+
+    monkeypatch.setattr(Database, "append", recording)
+    clock = _Stopwatch()
+    store = await SqliteStore.open(path, clock=clock)
+    entry = wrote(await store.create("/a/1", b""))
+    for _ in range(60):
+        entry = wrote(await store.update("/a/1", b"", entry.revision))
+        await asyncio.sleep(0)
+    assert (on_loop[0], on_loop[-1]) == (False, True)
+
+    outcomes = await asyncio.gather(*(store.update("/a/1", b"%d" % n, entry.revision) for n in range(3)))
+    assert [isinstance(outcome, Entry) for outcome in outcomes] == [True, False, False]
+
+    clock.step = 0.1
+    entry = wrote(await store.create("/a/2", b""))
+    await asyncio.sleep(0)
+    wrote(await store.update("/a/2", b"", entry.revision))
+    assert not on_loop[-1]
+    await store.close()
+
+
+async def test_a_lone_write_that_fails_is_refused_and_not_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await SqliteStore.open(path, clock=_Stopwatch())
+    for number in range(60):
+        wrote(await store.create(f"/a/{number}", b""))
+        await asyncio.sleep(0)
+
+    def full(self: Database, changes: Sequence[Change]) -> None:
+        raise Full("cannot write: no space left", "make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "append", full)
+        with pytest.raises(Full):
+            await store.create("/a/lost", b"")
+    await asyncio.sleep(0)
+    assert store.get("/a/lost") is None
+    assert wrote(await store.create("/a/kept", b"")).revision == 61
+    await store.close()

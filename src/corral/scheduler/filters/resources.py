@@ -17,12 +17,8 @@ class Resources:
 
     def fits(self, snapshot: Snapshot, pod: PodClass, rows: slice | NDArray[np.intp]) -> NDArray[np.bool_]:
         """`passes` for some rows only."""
-        fits: NDArray[np.bool_] | None = None
-        for column, amount in zip(pod.columns.tolist(), pod.amounts.tolist(), strict=True):
-            enough = snapshot.requested[rows, column] + amount <= snapshot.allocatable[rows, column]
-            fits = enough if fits is None else fits & enough
-        if fits is None:
-            raise ValueError("a pod takes at least one unit of pods")
+        free = snapshot.allocatable[rows] - snapshot.requested[rows]
+        fits: NDArray[np.bool_] = np.logical_and.reduce(free[:, pod.columns] >= pod.amounts, axis=1)
         return fits
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
