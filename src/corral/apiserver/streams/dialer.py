@@ -12,7 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from corral.kinds.status import unavailable
+from corral.kinds.status import StatusError, unavailable
 from corral.wire.raw import Hangup, accept, connect, pipe
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _NOT_FORWARDED = frozenset(
 )
 _NOT_RETURNED = frozenset(("connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"))
 _TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+_REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed", 503: "ServiceUnavailable"}
+_LONGEST_REFUSAL = 8_192
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 
 
@@ -56,7 +58,7 @@ class NodeDialer:
         """Forward `request` to `https://host:port/path?query` (`query` is encoded text) and answer it.
 
         Raises:
-            StatusError: 503, the agent cannot be reached.
+            StatusError: 503, the agent cannot be reached; or the agent's own refusal, when it is plain text.
         """
         url = URL.build(scheme="https", host=host, port=port, path=path, query_string=query, encoded=True)
         headers = forwarded(request)
@@ -73,6 +75,8 @@ class NodeDialer:
         try:
             if answer.status == 101:
                 return await _join(request, answer)
+            if answer.status >= 400 and not answer.content_type.startswith("application/json"):
+                raise await _refusal(answer)
             return await _stream(request, answer)
         finally:
             answer.close()
@@ -111,6 +115,13 @@ def _without_token(protocols: str) -> str:
     """Browsers send a bearer token as one of the WebSocket protocols."""
     names = [name.strip() for name in protocols.split(",")]
     return ", ".join(name for name in names if not name.startswith(_TOKEN_PROTOCOL))
+
+
+async def _refusal(answer: aiohttp.ClientResponse) -> StatusError:
+    """The agent's words as a `Status`, which is what clients show."""
+    text = (await answer.content.read(_LONGEST_REFUSAL)).decode("utf-8", "replace").strip()
+    reason = _REASONS.get(answer.status, "InternalError" if answer.status >= 500 else "BadRequest")
+    return StatusError(answer.status, reason, text or f"the agent answered {answer.status} {answer.reason}")
 
 
 async def _join(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
