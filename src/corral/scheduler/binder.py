@@ -1,7 +1,7 @@
 """Makes decisions true: bindings, conditions and events, many at once and never in the way of the next decision.
 
-Bindings come first. That a pod was bound is told in an event only when no binding is under way, or after two seconds
-of uninterrupted binding: an event costs the server as much as a binding does.
+Bindings come first: an event costs the server as much as a binding does. That pods were bound is told when no binding
+is under way; if that never happens, a few at a time every two seconds.
 """
 
 import asyncio
@@ -24,7 +24,9 @@ _log = logging.getLogger(__name__)
 _BINDINGS_AT_ONCE = 64
 _REPORTS_AT_ONCE = 4
 _LONGEST_SILENCE = 2.0
-_ANNOUNCED_AT_ONCE = 50
+_ANNOUNCED_AT_ONCE = 20
+# Beyond this the oldest news are dropped: the pods themselves say where they are.
+_NEWS_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Binder:
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._bound: deque[tuple[Obj, str]] = deque()
+        self._bound: deque[tuple[Obj, str]] = deque(maxlen=_NEWS_KEPT)
         self._news = asyncio.Event()
 
     async def bind(self, pod: Obj, node: str) -> None:
@@ -111,8 +113,8 @@ class Binder:
         while True:
             await self._news.wait()
             self._news.clear()
-            await self._quiet_or_late()
             while self._bound:
+                await self._quiet_or_late()
                 for _ in range(min(_ANNOUNCED_AT_ONCE, len(self._bound))):
                     pod, node = self._bound.popleft()
                     self._recorder.record(pod, "Normal", "Scheduled", f"Successfully assigned {key_of(pod)} to {node}")

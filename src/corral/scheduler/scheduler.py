@@ -164,6 +164,7 @@ class Scheduler:
             self._take_in(key, pod)
         except (ValueError, StatusError) as error:
             self._queue.discard(key)
+            self._recorder.record(pod, "Warning", "FailedScheduling", f"cannot read what the pod asks for: {error}")
             _log.warning("cannot schedule %s: %s", key, error)
 
     def _take_in(self, key: Key, pod: Obj) -> None:

@@ -165,7 +165,6 @@ class Snapshot:
         record.machine, record.allocatable = None, {}
         self.alive[row] = False
         self.allocatable[row] = 0
-        self.labels.set(row, {})
         self._alive_count -= 1
         self.shape += 1
         self._release(row)
