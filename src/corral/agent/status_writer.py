@@ -55,16 +55,23 @@ class StatusWriter:
         """Write whatever is published, until cancelled or the object is gone."""
         while not self.lost:
             await self._wake.wait()
-            if self._fresh and _unremarkable(self._wanted):
-                self._fresh = False
-                self._wake.clear()
-                await wait(self._wake, self._clock, _FIRST_DELAY)
-            self._fresh = False
+            await self._hold_back()
             self._wake.clear()
             await self._write()
             if self._wanted is self._written or self.lost:
                 self._idle.set()
         self._idle.set()
+
+    async def _hold_back(self) -> None:
+        """Give a pod that has just begun the time to get somewhere."""
+        ends = self._clock.monotonic() + _FIRST_DELAY
+        while self._fresh and _unremarkable(self._wanted):
+            left = ends - self._clock.monotonic()
+            if left <= 0:
+                break
+            self._wake.clear()
+            await wait(self._wake, self._clock, left)
+        self._fresh = False
 
     async def _write(self) -> None:
         attempt = 0
@@ -102,8 +109,11 @@ def _unremarkable(status: Obj) -> bool:
     if status.get("phase") != "Pending":
         return False
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    reasons = {((found.get("state") or {}).get("waiting") or {}).get("reason") for found in containers}
-    return reasons <= {"ContainerCreating", "PodInitializing"}
+    waits = [(found.get("state") or {}).get("waiting") or {} for found in containers]
+    return all(
+        waiting.get("reason") in ("ContainerCreating", "PodInitializing") and not waiting.get("message")
+        for waiting in waits
+    )
 
 
 def difference(old: Obj, new: Obj) -> Obj:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from corral.agent import mounts
 from corral.agent.agent import Agent, AgentConfig
 from corral.apiserver.auth import bootstrap
 from corral.apiserver.auth.api import User
@@ -191,5 +192,7 @@ async def cell(tmp_path: Path) -> AsyncIterator[Cell]:
         agent = build()
         await agent.start()
         made = Cell(admin, runtime, sources, f"https://127.0.0.1:{port}", pki.ca_pem, files, build, agent)
+        # Ended agents leave their pods' volumes mounted, as they should; the test's directory must go.
+        stack.callback(mounts.unmount_below, tmp_path)
         yield made
         await made.agent.stop()
