@@ -1,0 +1,189 @@
+"""The HTTP transport against a small server on the loopback."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
+
+import orjson
+import pytest
+from aiohttp import web
+
+from corral.client.client import Client
+from corral.client.discovery import discover
+from corral.client.http import HttpTransport
+from corral.kinds.resources import CONFIG_MAPS, PODS
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """Answers every request with `handler`."""
+
+    def __init__(self) -> None:
+        self.handler: Handler = self._nothing
+        self.requests: list[web.Request] = []
+        self.bodies: list[bytes] = []
+        self.url = ""
+
+    async def _nothing(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        self.bodies.append(await request.read())
+        return await self.handler(request)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", made.serve)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    made.url = f"http://{host}:{port}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    transport = HttpTransport(server.url, token="t0ken")
+    yield Client(transport, field_manager="tester")
+    await transport.close()
+
+
+def answers(body: object, status: int = 200) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+
+    return handler
+
+
+def streams(*chunks: bytes) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for chunk in chunks:
+            await response.write(chunk)
+            await asyncio.sleep(0)
+        await response.write_eof()
+        return response
+
+    return handler
+
+
+async def test_verbs_become_requests(server: Server, client: Client) -> None:
+    server.handler = answers({"kind": "ConfigMap", "metadata": {}})
+    obj: Obj = {"metadata": {"name": "a b", "namespace": "n"}}
+    await client.create(CONFIG_MAPS, obj)
+    await client.delete(PODS, "p", "n", propagation="Foreground", uid="u", grace=0)
+    await client.patch(CONFIG_MAPS, "a", [{"op": "remove", "path": "/data"}], "n")
+    created, deleted, patched = server.requests
+    assert (created.method, created.path) == ("POST", "/api/v1/namespaces/n/configmaps")
+    assert created.query["fieldManager"] == "tester"
+    assert created.headers["Authorization"] == "Bearer t0ken"
+    assert orjson.loads(server.bodies[1]) == {
+        "kind": "DeleteOptions",
+        "apiVersion": "v1",
+        "propagationPolicy": "Foreground",
+        "gracePeriodSeconds": 0,
+        "preconditions": {"uid": "u"},
+    }
+    assert deleted.path == "/api/v1/namespaces/n/pods/p"
+    assert patched.headers["Content-Type"] == "application/json-patch+json"
+
+
+async def test_a_status_is_raised(server: Server, client: Client) -> None:
+    status = {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such pod"}
+    server.handler = answers(status, 404)
+    with pytest.raises(StatusError, match="no such pod") as caught:
+        await client.get(PODS, "p", "n")
+    assert (caught.value.code, caught.value.reason) == (404, "NotFound")
+
+
+async def test_an_answer_that_is_no_status_is_raised_too(server: Server, client: Client) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=503, text="upstream is away")
+
+    server.handler = handler
+    with pytest.raises(StatusError, match="upstream is away") as caught:
+        await client.get(PODS, "p", "n")
+    assert caught.value.code == 503
+
+
+async def test_watch_events_come_apart_at_line_ends_only(server: Server, client: Client) -> None:
+    large = "x" * 3_000_000
+    lines = b"".join(
+        orjson.dumps({"type": "ADDED", "object": {"metadata": {"name": name}, "data": data}}) + b"\n"
+        for name, data in (("a", "small"), ("b", large), ("c", "last"))
+    )
+    cuts = (0, 7, 60, 61, 1_000_000, 2_900_000, len(lines))
+    server.handler = streams(*(lines[start:end] for start, end in pairwise(cuts)))
+    async with client.watch(PODS, resource_version="5", timeout=10) as events:
+        seen = [event async for event in events]
+    assert [event.object["metadata"]["name"] for event in seen] == ["a", "b", "c"]
+    assert seen[1].object["data"] == large
+    query = server.requests[0].query
+    assert (query["watch"], query["resourceVersion"], query["allowWatchBookmarks"]) == ("true", "5", "true")
+
+
+async def test_a_refused_watch_is_raised_on_entering(server: Server, client: Client) -> None:
+    server.handler = answers({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}, 410)
+    with pytest.raises(StatusError, match="too old"):
+        async with client.watch(PODS, resource_version="1"):
+            pass
+
+
+async def test_a_broken_stream_is_an_os_error(server: Server, client: Client) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"type": "ADDED", "obj')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    server.handler = handler
+    async with client.watch(PODS) as events:
+        with pytest.raises(OSError, match="cannot reach"):
+            await anext(events)
+
+
+async def test_nobody_there_is_an_os_error() -> None:
+    transport = HttpTransport("http://127.0.0.1:1")
+    with pytest.raises(OSError, match=r"127\.0\.0\.1"):
+        await Client(transport).get(PODS, "p", "n")
+    await transport.close()
+
+
+async def test_discovery_prefers_versions_but_loses_no_resource(server: Server, client: Client) -> None:
+    def row(name: str, kind: str) -> Obj:
+        return {"name": name, "kind": kind, "namespaced": True, "verbs": ["list"]}
+
+    pages: dict[str, Obj] = {
+        "/apis": {
+            "groups": [
+                {
+                    "name": "g",
+                    "versions": [{"version": "v1beta1"}, {"version": "v1"}],
+                    "preferredVersion": {"version": "v1"},
+                }
+            ]
+        },
+        "/api/v1": {"resources": [row("pods", "Pod"), row("pods/log", "Pod")]},
+        "/apis/g/v1": {"resources": [row("things", "Thing")]},
+        "/apis/g/v1beta1": {"resources": [row("things", "Thing"), row("olds", "Old")]},
+    }
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response(pages[request.path])
+
+    server.handler = handler
+    found = {served.resource.path() for served in await discover(client)}
+    assert found == {"/api/v1/pods", "/apis/g/v1/things", "/apis/g/v1beta1/olds"}

@@ -1,0 +1,182 @@
+"""ReplicaSets, victims, claims, pod clean-up and machines' signs of life: tables."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from corral.base.clock import rfc3339
+from corral.controllers.nodelifecycle.plan import sighting, silent_in, taints, unknown_status
+from corral.controllers.podgc.plan import QUARANTINE, Clear, Wait, failed, judge, surplus
+from corral.controllers.pods.claim import claim, release_patch
+from corral.controllers.pods.rank import DELETION_COST, victims
+from corral.controllers.replicasets.plan import plan, status
+from corral.kinds import conditions
+from corral.kinds.selectors import LabelSelector
+from corral.kinds.types import Obj
+from corral.testing.clock import EPOCH
+
+
+def pod(name: str, phase: str = "Running", *, ready: bool = True, age: int = 0, **metadata: Any) -> Obj:
+    moment = rfc3339(EPOCH - timedelta(seconds=age))
+    condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": moment}
+    return {
+        "metadata": {"name": name, "namespace": "n", "uid": name, "creationTimestamp": moment, **metadata},
+        "spec": {"nodeName": "m"},
+        "status": {"phase": phase, "conditions": [condition]},
+    }
+
+
+def replica_set(replicas: int, **spec: Any) -> Obj:
+    return {
+        "metadata": {"name": "rs", "namespace": "n", "uid": "rs", "generation": 4},
+        "spec": {"replicas": replicas, "template": {"metadata": {"labels": {"a": "b"}}}, **spec},
+    }
+
+
+def test_the_cheapest_loss_goes_first() -> None:
+    unassigned = pod("unassigned", "Pending", ready=False)
+    unassigned["spec"] = {}
+    restarted = pod("restarted", age=900)
+    restarted["status"]["containerStatuses"] = [{"restartCount": 5}]
+    order = [
+        unassigned,
+        pod("pending", "Pending", ready=False),
+        pod("not-ready", ready=False),
+        pod("cheap", annotations={DELETION_COST: "-5"}),
+        pod("young", age=10),
+        restarted,
+        pod("old", age=900),
+        pod("dear", annotations={DELETION_COST: "7"}),
+    ]
+    assert victims(reversed(order), len(order), EPOCH) == order
+    assert victims(order, 2, EPOCH) == order[:2]
+
+
+def test_crowded_machines_lose_first() -> None:
+    alone, crowded = pod("alone", age=100), pod("crowded", age=100)
+    crowded["spec"]["nodeName"] = "busy"
+    found = victims([alone, crowded], 1, EPOCH, crowding=lambda one: 3 if one["spec"]["nodeName"] == "busy" else 1)
+    assert found == [crowded]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "phases", "create", "delete"),
+    [(3, [], 3, 0), (3, ["Running"] * 3, 0, 0), (2, ["Running"] * 3, 0, 1), (2, ["Running", "Failed"], 1, 0)],
+)
+def test_replica_set_numbers(replicas: int, phases: list[str], create: int, delete: int) -> None:
+    pods = [pod(f"p{number}", phase) for number, phase in enumerate(phases)]
+    made = plan(replica_set(replicas), pods, EPOCH)
+    assert (made.create, len(made.delete)) == (create, delete)
+
+
+def test_replica_set_status_and_min_ready_seconds() -> None:
+    leaving = pod("leaving", deletionTimestamp=rfc3339(EPOCH))
+    pods = [pod("a", age=100, labels={"a": "b"}), pod("b", age=4), pod("c", ready=False), leaving]
+    wanted = replica_set(3, minReadySeconds=10)
+    made = status(wanted, pods, EPOCH, failure=None)
+    assert made == {
+        "replicas": 3,
+        "fullyLabeledReplicas": 1,
+        "readyReplicas": 2,
+        "availableReplicas": 1,
+        "terminatingReplicas": 1,
+        "observedGeneration": 4,
+    }
+    assert plan(wanted, pods, EPOCH).look_again == pytest.approx(6)
+    wanted["status"] = status(wanted, pods, EPOCH, failure=("FailedCreate", "quota"))
+    assert conditions.is_true(wanted, "ReplicaFailure")
+    assert "conditions" not in status(wanted, pods, EPOCH, failure=None)
+
+
+def test_claims() -> None:
+    owner: Obj = {
+        "kind": "ReplicaSet",
+        "apiVersion": "apps/v1",
+        "metadata": {"name": "rs", "namespace": "n", "uid": "u"},
+    }
+    selector = LabelSelector.parse("a=b")
+    ours = [{"uid": "u", "controller": True}]
+    kept = pod("kept", labels={"a": "b"}, ownerReferences=ours)
+    lost = pod("lost", labels={"a": "c"}, ownerReferences=ours, finalizers=["f", "g"])
+    orphan, stranger = pod("orphan", labels={"a": "b"}), pod("stranger")
+    leaving = pod("leaving", labels={"a": "b"}, deletionTimestamp=rfc3339(EPOCH))
+    made = claim(owner, selector, [kept, lost], [orphan, stranger, leaving])
+    assert (made.held, made.release, made.adopt) == ((kept,), (lost,), (orphan,))
+    lost["metadata"]["resourceVersion"] = "1"
+    assert release_patch(lost, owner, finalizer="f")["metadata"] == {
+        "uid": "lost",
+        "resourceVersion": "1",
+        "ownerReferences": None,
+        "finalizers": ["g"],
+    }
+    owner["metadata"]["deletionTimestamp"] = rfc3339(EPOCH)
+    made = claim(owner, selector, [kept, lost], [orphan])
+    assert (made.held, made.release, made.adopt) == ((kept, lost), (), ())
+
+
+def test_pods_of_vanished_machines_wait_in_quarantine() -> None:
+    one = pod("p")
+    assert judge(one, gone_for=None) is None
+    assert judge(one, gone_for=10) == Wait(QUARANTINE - 10)
+    verdict = judge(one, gone_for=QUARANTINE)
+    assert verdict == Clear("PodGC: node no longer exists")
+    assert judge(pod("p", "Succeeded"), gone_for=QUARANTINE) == Clear("")
+    made = failed(one, "why", EPOCH)
+    assert made["phase"] == "Failed"
+    assert conditions.is_true({"status": made}, "DisruptionTarget")
+
+
+def test_the_oldest_ended_pods_are_surplus() -> None:
+    pods = [pod(f"p{age}", "Succeeded", age=age) for age in (5, 9, 1, 7)]
+    assert [one["metadata"]["name"] for one in surplus(pods, 2)] == ["p9", "p7"]
+    assert surplus(pods, 4) == []
+
+
+def node(**status_of: str) -> Obj:
+    found = [{"type": type_, "status": value} for type_, value in status_of.items()]
+    return {"metadata": {"name": "m"}, "spec": {}, "status": {"conditions": found}}
+
+
+def test_silence_is_measured_by_our_own_clock() -> None:
+    machine = node(Ready="True")
+    lease: Obj = {"spec": {"renewTime": "1999-01-01T00:00:00Z"}}
+    first = sighting(machine, lease, None, EPOCH)
+    later = EPOCH + timedelta(seconds=39)
+    assert sighting(machine, lease, first, later) == first
+    assert silent_in(first, 40, later) == pytest.approx(1)
+    lease["spec"]["renewTime"] = "1999-01-01T00:00:10Z"
+    assert sighting(machine, lease, first, later).at == later
+
+
+def test_a_silent_machine_is_unknown() -> None:
+    machine = node(Ready="True", MemoryPressure="False")
+    machine["status"] = unknown_status(machine, EPOCH)
+    assert {c["type"]: c["status"] for c in machine["status"]["conditions"]} == {
+        "Ready": "Unknown",
+        "MemoryPressure": "Unknown",
+    }
+    assert unknown_status(machine, EPOCH) is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (node(Ready="True"), set()),
+        (node(Ready="False"), {("not-ready", "NoSchedule"), ("not-ready", "NoExecute")}),
+        (node(Ready="Unknown"), {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}),
+        (node(Ready="True", DiskPressure="True"), {("disk-pressure", "NoSchedule")}),
+    ],
+)
+def test_taints_follow_conditions(machine: Obj, expected: set[tuple[str, str]]) -> None:
+    mine = {"key": "mine", "effect": "NoSchedule"}
+    stale = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
+    machine["spec"]["taints"] = [mine, stale]
+    made = taints(machine, EPOCH)
+    assert made is not None
+    assert mine in made
+    assert {(taint["key"].removeprefix("node.kubernetes.io/"), taint["effect"]) for taint in made if taint != mine} == (
+        expected
+    )
+    machine["spec"]["taints"] = made
+    assert taints(machine, EPOCH) is None
