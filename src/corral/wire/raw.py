@@ -6,6 +6,7 @@ for SPDY, for a tunnel, or for bytes that are merely passed on.
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
@@ -15,13 +16,36 @@ from aiohttp.http import StreamWriter
 
 _HIGH = 256 * 1024
 _LOW = 64 * 1024
+_LOOK_AFTER = 2.0
+# tcpi_state of TCP_INFO (linux/tcp.h, include/net/tcp_states.h): TCP_CLOSE after a reset, TCP_CLOSE_WAIT after a FIN.
+_ENDED = (7, 8)
+
+
+def is_gone(transport: asyncio.Transport | None) -> bool:
+    """Whether the peer ended the connection, as the kernel knows: a transport that is not read does not notice."""
+    if transport is None or transport.is_closing():
+        return True
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        state: int = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except OSError:
+        return True
+    return state in _ENDED
 
 
 class Inbound:
-    """What arrives, in a buffer that stops the transport when it is full. The parser that aiohttp feeds."""
+    """What arrives, in a buffer that stops the transport when it is full. The parser that aiohttp feeds.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    With `impatient` a peer that ends the connection is lost at once, even if a full buffer keeps its last bytes from
+    being read: right for clients, who wait for the answer as long as they live.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, impatient: bool = False) -> None:
         self.lost = asyncio.Event()
+        self._impatient = impatient
+        self._check: asyncio.TimerHandle | None = None
         self._transport = transport
         self._chunks: deque[bytes] = deque()
         self._size = 0
@@ -36,13 +60,29 @@ class Inbound:
             if self._size > _HIGH and not self._paused and not self._transport.is_closing():
                 self._paused = True
                 self._transport.pause_reading()
+                self._check_later()
             self._wake()
         return False, b""
 
     def feed_eof(self) -> None:
         """Called by aiohttp when the connection is lost."""
         self.lost.set()
+        if self._check is not None:
+            self._check.cancel()
         self._wake()
+
+    def _check_later(self) -> None:
+        if self._impatient:
+            self._check = asyncio.get_running_loop().call_later(_LOOK_AFTER, self._look_after)
+
+    def _look_after(self) -> None:
+        if not self._paused or self.lost.is_set():
+            return
+        if is_gone(self._transport):
+            self._transport.abort()
+            self.feed_eof()
+        else:
+            self._check_later()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -62,6 +102,8 @@ class Inbound:
         self._size -= len(data)
         if self._paused and self._size <= _LOW and not self.lost.is_set() and not self._transport.is_closing():
             self._paused = False
+            if self._check is not None:
+                self._check.cancel()
             self._transport.resume_reading()
         return data
 
@@ -93,6 +135,10 @@ class RawConnection:
         """End the connection; what was written is still sent."""
         self._transport.close()
 
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
 
 async def accept(request: web.BaseRequest, headers: Mapping[str, str]) -> tuple[RawConnection, web.StreamResponse]:
     """Answer an upgrade request with 101 and take its connection over.
@@ -105,7 +151,7 @@ async def accept(request: web.BaseRequest, headers: Mapping[str, str]) -> tuple[
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("cannot take the connection over: the client is gone")
-    inbound = Inbound(transport)
+    inbound = Inbound(transport, impatient=True)
     response = web.StreamResponse(status=101, headers=headers)
     response.force_close()
     # Before the 101 leaves: what the client sends on it must not reach the HTTP parser.
@@ -166,18 +212,24 @@ class Hangup:
         return done
 
 
-async def pipe(one: RawConnection, other: RawConnection) -> None:
-    """Pass bytes both ways until either side ends; what that side had sent is delivered."""
-    directions = [
-        asyncio.create_task(_copy(one, other), name="pipe forth"),
-        asyncio.create_task(_copy(other, one), name="pipe back"),
-    ]
+async def pipe(client: RawConnection, server: RawConnection) -> None:
+    """Pass bytes both ways until the server has ended and all it said is delivered, or until the client is gone: then
+    the server's connection is torn down, so that it knows as well."""
+    forth = asyncio.create_task(_copy(client, server), name="pipe forth")
+    back = asyncio.create_task(_copy(server, client), name="pipe back")
+    lost = asyncio.create_task(client.lost.wait(), name="client lost")
     try:
-        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((forth, back, lost), return_when=asyncio.FIRST_COMPLETED)
+        if forth.done() and not client.lost.is_set():
+            # The server does not read any more; it may still be saying why.
+            await asyncio.wait((back, lost), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in directions:
+        if client.lost.is_set():
+            server.abort()
+        tasks = (forth, back, lost)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*directions, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _copy(source: RawConnection, target: RawConnection) -> None:
@@ -185,5 +237,4 @@ async def _copy(source: RawConnection, target: RawConnection) -> None:
         try:
             await target.write(data)
         except ConnectionError:
-            # The target's own direction sees its end as well.
             return

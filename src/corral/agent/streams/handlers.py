@@ -17,7 +17,7 @@ from corral.agent.streams.spdy import SpdyError
 from corral.agent.streams.tunnel import WebSocketBytes
 from corral.base.errors import CorralError
 from corral.kinds.status import StatusError, bad_request
-from corral.wire.raw import accept
+from corral.wire.raw import accept, is_gone
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ async def _over_websocket(request: web.Request, options: Options, start: _Start)
         protocols=tuple(websocket_client.PROTOCOLS), compress=False, max_msg_size=_LARGEST_MESSAGE, autoping=True
     )
     await socket.prepare(request)
-    client = websocket_client.WebSocketClient(socket, lambda: request.transport is None)
+    client = websocket_client.WebSocketClient(socket, lambda: is_gone(request.transport))
     reading = asyncio.create_task(client.run(), name="websocket read")
     try:
         await client.greet()
