@@ -14,7 +14,7 @@ class CompactionPolicy:
 
     keep: int = 10_000
     seconds: float = 300.0
-    most: int = 50_000
+    most: int = 20_000
     step: int = 1_000
     """Compaction waits until this many revisions can go, and forgets at most this many at once."""
 

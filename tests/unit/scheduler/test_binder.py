@@ -1,0 +1,128 @@
+"""Bindings first, news of them later, and nothing said twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+import orjson
+
+from corral.client.api import ApiRequest, ApiResponse, WatchEvent
+from corral.client.client import Client
+from corral.kinds.status import not_found
+from corral.kinds.types import Key
+from corral.machinery.events import EventRecorder
+from corral.scheduler.binder import Binder, Outcome
+from corral.testing.clock import FakeClock, settle
+from corral.testing.scheduling import pod
+
+
+class Server:
+    """A transport that notes the calls and holds bindings of pods called `slow` until `open` is set."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.bodies: list[dict[str, object]] = []
+        self.open = asyncio.Event()
+        self.missing = False
+
+    async def call(self, request: ApiRequest) -> ApiResponse:
+        self.calls.append((request.method, request.path))
+        self.bodies.append(orjson.loads(request.body))
+        if request.path.endswith("/binding"):
+            if "/slow/" in request.path:
+                await self.open.wait()
+            if self.missing:
+                return ApiResponse(404, orjson.dumps(not_found("", "pods", "p").status()))
+        return ApiResponse(201, b"{}")
+
+    def watch(self, request: ApiRequest) -> AbstractAsyncContextManager[AsyncIterator[WatchEvent]]:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+
+    def events(self) -> int:
+        return sum(path.endswith("/events") for _, path in self.calls)
+
+
+class Room:
+    """A binder with everything around it."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.clock = FakeClock()
+        self.outcomes: list[Outcome] = []
+        client = Client(self.server)
+        recorder = EventRecorder(client, "default-scheduler", self.clock)
+        self.binder = Binder(client, recorder, self.clock, self.outcomes.append)
+        self._tasks = [asyncio.create_task(recorder.run()), asyncio.create_task(self.binder.announce())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def test_a_binding_names_pod_uid_and_machine() -> None:
+    room = Room()
+    await room.binder.bind(pod("p"), "a")
+    await settle()
+    assert room.server.calls[0] == ("POST", "/api/v1/namespaces/default/pods/p/binding")
+    assert room.server.bodies[0]["target"] == {"apiVersion": "v1", "kind": "Node", "name": "a"}
+    assert room.server.bodies[0]["metadata"] == {"name": "p", "namespace": "default", "uid": "uid-p"}
+    assert room.outcomes == [Outcome(Key("default", "p"), "uid-p", bound=True)]
+    assert room.server.bodies[1]["message"] == "Successfully assigned default/p to a"
+    await room.close()
+
+
+async def test_a_binding_that_is_refused_is_no_news() -> None:
+    room = Room()
+    room.server.missing = True
+    await room.binder.bind(pod("p"), "a")
+    await settle()
+    assert room.outcomes == [Outcome(Key("default", "p"), "uid-p", bound=False)]
+    assert room.server.events() == 0
+    await room.close()
+
+
+async def test_news_wait_until_bindings_are_done_but_not_forever() -> None:
+    room = Room()
+    binding = asyncio.create_task(room.binder.bind(pod("slow"), "a"))
+    await settle()
+    await room.binder.bind(pod("quick"), "a")
+    await settle()
+    assert room.server.events() == 0
+    await room.clock.advance(2.0)
+    await settle()
+    assert room.server.events() == 1
+    room.server.open.set()
+    await binding
+    await settle()
+    assert room.server.events() == 2
+    await room.close()
+
+
+async def test_a_refusal_is_said_once_until_its_words_change() -> None:
+    room = Room()
+    wanted = pod("p")
+    await room.binder.report(wanted, "0/1 nodes are available: 1 Too many pods.")
+    await settle()
+    assert sorted(room.server.calls) == [
+        ("PATCH", "/api/v1/namespaces/default/pods/p/status"),
+        ("POST", "/api/v1/namespaces/default/events"),
+    ]
+    patch = next(body for body in room.server.bodies if "status" in body)
+    wanted["status"] = patch["status"]
+    await room.binder.report(wanted, "0/1 nodes are available: 1 Too many pods.")
+    await settle()
+    assert len(room.server.calls) == 2
+    await room.clock.advance(60)
+    await room.binder.report(wanted, "0/2 nodes are available: 2 Too many pods.")
+    await settle()
+    assert len(room.server.calls) == 4
+    (before,), (after,) = (
+        body["status"]["conditions"]  # type: ignore[index]
+        for body in room.server.bodies
+        if "status" in body
+    )
+    assert after["lastTransitionTime"] == before["lastTransitionTime"]
+    await room.close()
