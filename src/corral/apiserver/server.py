@@ -203,11 +203,13 @@ class ApiServer:
 
     def authorize(self, call: Call, target: Target, verb: str) -> None:
         """Raises StatusError 403 unless the sender may."""
-        name = target.name
-        if not name and "fieldSelector" in call.query:
+        name, fields = target.name, call.query.get("fieldSelector", "")
+        if not name and fields:
             # "Only this one" is a question about an object, which is what an agent may ask about a pod's secret.
-            name = FieldSelector.parse(call.query["fieldSelector"]).required("metadata.name") or ""
-        attributes = Attributes(verb, target.group, target.plural, target.subresource, target.namespace, name)
+            name = FieldSelector.parse(fields).required("metadata.name") or ""
+        attributes = Attributes(
+            verb, target.group, target.plural, target.subresource, target.namespace, name, field_selector=fields
+        )
         decision = self.authorizer.authorize(call.user, attributes)
         if not decision.allowed:
             raise forbidden(target.group, target.plural, target.name, decision.reason)

@@ -1,5 +1,6 @@
 """`corral up`: start a cell on this machine."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -83,20 +84,31 @@ def serve(config: CellConfig) -> int:
     with sole_owner(config):
         import uvloop
 
-        return uvloop.run(_serve(config, report, began))
+        try:
+            return uvloop.run(_serve(config, report, began))
+        except asyncio.CancelledError:
+            return 130
 
 
 async def _serve(config: CellConfig, report: "Checklist", began: float) -> int:
-    import asyncio
-
     from corral.app.cell import running_cell
 
     stop = asyncio.Event()
+    serving = asyncio.current_task()
+    assert serving is not None
+
+    def end() -> None:
+        # A cell that is still starting waits for parts of its own, not for this event.
+        if stop.is_set() or not report.ready:
+            serving.cancel()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     async with running_cell(config, report) as cell:
         _settle_memory()
+        report.ready = True
         report.line(f"cell ready in {terminal.duration(time.monotonic() - began)}")
         report.line(f"  export KUBECONFIG={config.kubeconfig}")
         detaching.tell_ready()
@@ -130,6 +142,8 @@ def _log_to_stderr() -> None:
 
 class Checklist:
     """The steps of a start as lines on stdout: a mark, a name, what was found, how long it took."""
+
+    ready = False
 
     def __call__(self, name: str, what: str, seconds: float) -> None:
         self.line(f"{_mark('ok')} {name:<12} {what} ({terminal.duration(seconds)})")
