@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -50,7 +52,8 @@ async def run(argv: Sequence[str], *, stdin: bytes = b"", env: Mapping[str, str]
         stdout, stderr = await process.communicate(stdin or None)
     except asyncio.CancelledError:
         if process.returncode is None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
             await process.wait()
         raise
     return Finished(process.returncode if process.returncode is not None else -1, stdout, stderr)

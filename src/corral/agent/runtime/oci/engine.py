@@ -31,6 +31,11 @@ class Engine:
     root: Path
     wrapper: tuple[str, ...] = ()
 
+    @property
+    def sends_terminal(self) -> bool:
+        """Whether `exec` hands its terminal to a socket and still waits for the process (runc does only one)."""
+        return self.name == "crun"
+
     def argv(self, *arguments: str, log: Path | None = None) -> list[str]:
         """A call that does not look at control groups."""
         return [self.path, *self._options(log), *arguments]

@@ -1,28 +1,32 @@
 """Another process in a running container, by the OCI runtime's `exec`, with its streams in our hands.
 
-With a terminal, the OCI runtime gets one end of a pseudo-terminal of ours and copies between it and the container's;
-without, it gets pipes. Either way nothing is buffered here, so back-pressure reaches the program. The process is known
-to have started when the OCI runtime has written its pid file.
+With a terminal, crun hands us the container's own; runc gets one end of a terminal of ours and copies between the two.
+Without, there are pipes. Nothing is buffered here, so back-pressure reaches the program. The process is known to have
+started when the OCI runtime has written its pid file.
 """
 
 import asyncio
 import fcntl
 import json
 import os
-import pty
 import signal
 import struct
 import termios
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corral.agent.runtime import spawn, syscalls
 from corral.agent.runtime.api import RuntimeFailure
 from corral.agent.runtime.oci.conmon import explain, last_error
+from corral.agent.runtime.oci.console import ConsoleSocket
 from corral.agent.runtime.oci.descriptors import Descriptor
 from corral.agent.runtime.oci.engine import Engine
 from corral.agent.runtime.oci.state import remove_tree
+
+_PID_FILE = "pid"
 
 
 def process_spec(process: Mapping[str, Any], argv: Sequence[str], *, tty: bool) -> dict[str, Any]:
@@ -72,7 +76,7 @@ class ExecProcess:
         process: asyncio.subprocess.Process,
         directory: Path,
         stdin: Descriptor | None,
-        stdout: Descriptor,
+        stdout: Descriptor | None,
         stderr: Descriptor | None,
     ) -> None:
         self._process = process
@@ -80,9 +84,14 @@ class ExecProcess:
         self._stdin = stdin
         self._stdout = stdout
         self._stderr = stderr
-        self._tty = stderr is None
+        self._tty = False
         self._closed = False
         self._on_close: Callable[[], None] | None = None
+
+    def take_terminal(self, master: Descriptor) -> None:
+        """From now on, all streams are those of a terminal."""
+        self._tty = True
+        self._stdin = self._stdout = master
 
     def when_closed(self, call: Callable[[], None]) -> None:
         """Call `call` once the process has been closed."""
@@ -101,16 +110,18 @@ class ExecProcess:
             self._stdin.close()
 
     def stdout(self) -> AsyncIterator[bytes]:
-        return self._stdout.chunks()
+        return self._stdout.chunks() if self._stdout is not None else _nothing()
 
     def stderr(self) -> AsyncIterator[bytes]:
         return self._stderr.chunks() if self._stderr is not None else _nothing()
 
     async def resize(self, width: int, height: int) -> None:
-        if self._tty and not self._stdout.closed and self._process.returncode is None:
+        if self._tty and self._stdout is not None and not self._stdout.closed and self._process.returncode is None:
             fcntl.ioctl(self._stdout.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-            # The OCI runtime does not lead a session, so the kernel does not tell it.
-            self._process.send_signal(signal.SIGWINCH)
+            # An OCI runtime that copies between two terminals leads no session, so the kernel does not tell it.
+            # (Not by send_signal: that may collect the exit code which wait() is waiting for.)
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGWINCH)
 
     async def wait(self) -> int:
         code = await self._process.wait()
@@ -142,7 +153,7 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 def _pid(directory: Path) -> int:
     try:
-        return int((directory / "pid").read_text())
+        return int((directory / _PID_FILE).read_text())
     except (FileNotFoundError, ValueError):
         return 0
 
@@ -156,27 +167,45 @@ async def start(
         RuntimeFailure: `RunContainerError`, with why it could not be started.
     """
     directory.mkdir(parents=True)
-    specification, log, pid_file = directory / "process.json", directory / "oci.log", directory / "pid"
-    specification.write_text(json.dumps(spec))
+    (directory / "process.json").write_text(json.dumps(spec))
+    log = directory / "oci.log"
     tty = bool(spec["terminal"])
-    options = ["exec", "--process", str(specification), "--pid-file", str(pid_file)]
+    console = ConsoleSocket(directory) if tty and engine.sends_terminal else None
+    options = ["exec", "--process", str(directory / "process.json"), "--pid-file", str(directory / _PID_FILE)]
+    if console is not None:
+        options += ["--console-socket", console.path]
     argv = engine.careful_argv(*options, container_id, log=log)
-    started = _appears(directory, pid_file.name)
+    started = _Appearance(directory, _PID_FILE)
     try:
-        process = await _spawn(argv, directory, tty=tty, stdin=stdin)
-        ended = asyncio.ensure_future(process.wait())
-        waiter = asyncio.ensure_future(started.wait())
-        await asyncio.wait({ended, waiter}, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
+        streams = _no_streams() if console is not None else _terminal() if tty else _pipes(stdin=stdin)
+        process = await _spawn(argv, directory, streams)
+        await _first(process.wait(), started.wait())
+        if console is not None:
+            await _first(process.wait(), _take_terminal(process, console))
     finally:
         started.close()
-    if ended.done() and not pid_file.exists():
+        if console is not None:
+            console.close()
+    if not (directory / _PID_FILE).exists():
         words = last_error(log)
         await process.close()
-        raise RuntimeFailure(
-            "RunContainerError", explain(words, spec["args"][0]) if words else "cannot exec: the container has ended"
-        )
+        message = explain(words, spec["args"][0]) if words else "cannot exec: the container has ended"
+        raise RuntimeFailure("RunContainerError", message)
     return process
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when the first of `waits` is done; the others are given up, failures are raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+async def _take_terminal(process: ExecProcess, console: ConsoleSocket) -> None:
+    process.take_terminal(Descriptor(await console.receive()))
 
 
 class _Appearance:
@@ -196,38 +225,51 @@ class _Appearance:
         self._events.close()
 
 
-def _appears(directory: Path, name: str) -> _Appearance:
-    return _Appearance(directory, name)
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """A process's three descriptors, and our ends of them: (stdin, stdout, stderr), -1 where there is none."""
+
+    theirs: tuple[int, int, int]
+    ours: tuple[int, int, int]
 
 
-async def _spawn(argv: Sequence[str], directory: Path, *, tty: bool, stdin: bool) -> ExecProcess:
-    """Start `argv` with pipes or a terminal; our ends become Descriptors, its ends are closed here."""
-    if tty:
-        master, slave = pty.openpty()
-        theirs, ours = [slave, slave, slave], [master]
-    else:
-        out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        incoming = os.pipe2(os.O_CLOEXEC) if stdin else (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), -1)
-        theirs, ours = [incoming[0], out[1], err[1]], [incoming[1], out[0], err[0]]
+def _pipes(*, stdin: bool) -> _Streams:
+    out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    source = os.pipe2(os.O_CLOEXEC) if stdin else (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), -1)
+    return _Streams((source[0], out[1], err[1]), (source[1], out[0], err[0]))
+
+
+def _terminal() -> _Streams:
+    master, slave = os.openpty()
+    return _Streams((slave, slave, slave), (-1, master, -1))
+
+
+def _no_streams() -> _Streams:
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    return _Streams((nothing, nothing, nothing), (-1, -1, -1))
+
+
+async def _spawn(argv: Sequence[str], directory: Path, streams: _Streams) -> ExecProcess:
+    """Start `argv`; our ends of its streams become Descriptors, its ends are closed here."""
+    stdin, stdout, stderr = (Descriptor(number) if number >= 0 else None for number in streams.ours)
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=theirs[0],
-            stdout=theirs[1],
-            stderr=theirs[2],
+            stdin=streams.theirs[0],
+            stdout=streams.theirs[1],
+            stderr=streams.theirs[2],
             start_new_session=True,
             env=spawn.environment(),
         )
     except BaseException:
-        for number in ours:
-            if number >= 0:
-                os.close(number)
+        for descriptor in (stdin, stdout, stderr):
+            if descriptor is not None:
+                descriptor.close()
         raise
     finally:
-        for number in set(theirs):
+        for number in set(streams.theirs):
             os.close(number)
-    if tty:
-        terminal = Descriptor(ours[0])
-        return ExecProcess(process, directory, terminal, terminal, None)
-    sink = Descriptor(ours[0]) if ours[0] >= 0 else None
-    return ExecProcess(process, directory, sink, Descriptor(ours[1]), Descriptor(ours[2]))
+    made = ExecProcess(process, directory, stdin, stdout, stderr)
+    if stderr is None and stdout is not None:
+        made.take_terminal(stdout)
+    return made
