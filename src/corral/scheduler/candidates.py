@@ -14,7 +14,7 @@ from corral.scheduler.profile import PORTS, RESOURCES, SHAPE_FILTERS, Profile
 from corral.scheduler.snapshot import Snapshot
 
 _NEVER = -np.inf
-_KEPT = 64
+_KEPT = 256
 # Working out rows one by one costs about this share of working out all of them.
 _MANY = 8
 

@@ -24,6 +24,7 @@ from corral.scheduler.plan import Bind, assign
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.trim import trim_node, trim_pod
 from corral.scheduler.why import explain
 
 _log = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ class Scheduler:
         self._snapshot = Snapshot()
         self._cache = CandidateCache(self._snapshot, profile)
         self._queue = PodQueue()
-        self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=_without_history)
-        self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=_without_history)
+        self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
+        self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=trim_pod)
         self._recorder = EventRecorder(client, name, clock)
         self._binder = Binder(client, self._recorder, clock, self._bound)
         self._assumed: dict[Key, str] = {}
@@ -200,9 +201,3 @@ class Scheduler:
         if pod is not None and self._is_mine(pod):
             self._queue.failed(outcome.key, self._clock.monotonic())
             self._wake.set()
-
-
-def _without_history(obj: Obj) -> Obj:
-    """The object without managedFields, which are half of it and nobody reads here."""
-    obj["metadata"].pop("managedFields", None)
-    return obj

@@ -1,0 +1,55 @@
+"""What the scheduler keeps of Nodes and pods: a fraction of each, because it holds all of them in memory."""
+
+from collections.abc import Iterable
+
+from corral.kinds import conditions
+from corral.kinds.types import Obj
+
+_METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
+_POD_SPEC = (
+    "affinity",
+    "hostNetwork",
+    "nodeName",
+    "nodeSelector",
+    "overhead",
+    "priority",
+    "resources",
+    "schedulerName",
+    "schedulingGates",
+    "tolerations",
+)
+_CONTAINER = ("name", "ports", "resources", "restartPolicy")
+
+
+def trim_pod(pod: Obj) -> Obj:
+    """The parts of a pod that placing, explaining and reporting look at."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    kept = _pick(spec, _POD_SPEC)
+    for field in ("containers", "initContainers"):
+        if spec.get(field):
+            kept[field] = [_pick(container, _CONTAINER) for container in spec[field]]
+    scheduled = conditions.get(pod, "PodScheduled")
+    return {
+        **_pick(pod, ("kind", "apiVersion")),
+        "metadata": _pick(pod["metadata"], _METADATA),
+        "spec": kept,
+        "status": {**_pick(status, ("phase",)), "conditions": [scheduled] if scheduled is not None else []},
+    }
+
+
+def trim_node(node: Obj) -> Obj:
+    """The parts of a Node that placing looks at."""
+    ready = conditions.get(node, "Ready")
+    return {
+        **_pick(node, ("kind", "apiVersion")),
+        "metadata": _pick(node["metadata"], _METADATA),
+        "spec": _pick(node.get("spec") or {}, ("taints", "unschedulable")),
+        "status": {
+            **_pick(node.get("status") or {}, ("allocatable", "capacity")),
+            "conditions": [ready] if ready is not None else [],
+        },
+    }
+
+
+def _pick(fields: Obj, names: Iterable[str]) -> Obj:
+    return {name: fields[name] for name in names if name in fields}

@@ -1,0 +1,55 @@
+"""What is kept of Nodes and pods says the same as the whole."""
+
+from copy import deepcopy
+
+from corral.kinds.types import Obj
+from corral.scheduler.machine import read_allocatable, read_machine
+from corral.scheduler.podclass import fingerprint
+from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.trim import trim_node, trim_pod
+from corral.testing.scheduling import node, pod
+
+
+def a_full_pod() -> Obj:
+    full = pod(
+        "p",
+        cpu="1",
+        host_ports=[80],
+        node_name="a",
+        priority=3,
+        schedulerName="mine",
+        schedulingGates=[{"name": "g"}],
+        nodeSelector={"zone": "1"},
+        tolerations=[{"operator": "Exists"}],
+        overhead={"cpu": "10m"},
+        hostNetwork=True,
+        affinity={"nodeAffinity": {}},
+        initContainers=[{"name": "i", "restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}],
+        volumes=[{"name": "large"}],
+    )
+    full["metadata"] |= {"managedFields": [{}], "annotations": {"long": "x" * 1000}, "resourceVersion": "7"}
+    full["status"] = {"phase": "Running", "conditions": [{"type": "Ready"}, {"type": "PodScheduled", "status": "True"}]}
+    return full
+
+
+def test_a_trimmed_pod_is_placed_like_the_whole() -> None:
+    full = a_full_pod()
+    before = deepcopy(full)
+    small = trim_pod(full)
+    assert full == before
+    assert fingerprint(small, "a") == fingerprint(full, "a")
+    snapshot = Snapshot()
+    assert snapshot.classify(small) is snapshot.classify(full)
+    for field in ("priority", "schedulerName", "schedulingGates", "nodeName"):
+        assert small["spec"][field] == full["spec"][field]
+    assert small["metadata"] == {"name": "p", "namespace": "default", "uid": "uid-p", "resourceVersion": "7"}
+    assert small["status"] == {"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}]}
+
+
+def test_a_trimmed_node_is_the_same_machine() -> None:
+    full = node("a", labels={"zone": "1"}, taints=["a=1:NoSchedule"], unschedulable=True, ready="False")
+    full["status"] |= {"images": [{"names": ["large"]}], "nodeInfo": {"kernelVersion": "6"}}
+    small = trim_node(full)
+    assert read_machine(small) == read_machine(full)
+    assert read_allocatable(small) == read_allocatable(full)
+    assert "images" not in small["status"]
