@@ -115,7 +115,9 @@ def seccomp_profile() -> Check:
 
 def seccomp_library() -> Check:
     name = "libseccomp.so.2"
-    places = (found for base in ("/usr/lib", "/usr/lib64") for glob in (name, f"*/{name}") for found in Path(base).glob(glob))
+    places = (
+        found for base in ("/usr/lib", "/usr/lib64") for glob in (name, f"*/{name}") for found in Path(base).glob(glob)
+    )
     path = next(places, None)
     detail = str(path) if path else "not found: each container starts some 13 ms later"
     return Check("libseccomp", path is not None, detail, f"{_APT} libseccomp2", "wanted")
@@ -137,5 +139,7 @@ def forwarding(path: Path) -> Check:
             return Check("IP forwarding", True, "on")
         path.write_text("1")
     except OSError as error:
-        return Check("IP forwarding", False, f"cannot switch it on: {error.strerror}", "sysctl -w net.ipv4.ip_forward=1")
+        return Check(
+            "IP forwarding", False, f"cannot switch it on: {error.strerror}", "sysctl -w net.ipv4.ip_forward=1"
+        )
     return Check("IP forwarding", True, "was off, is on now (until the next boot)")
