@@ -144,7 +144,8 @@ def _merged(old: Obj, patch: Obj) -> Obj:
             merged[key] = _merged(old.get(key) or {}, value)
         elif key == "conditions":
             by_type = {item["type"]: item for item in (*(old.get(key) or ()), *value)}
-            merged[key] = list(by_type.values())
+            kept = [{name: field for name, field in item.items() if field is not None} for item in by_type.values()]
+            merged[key] = [{"lastProbeTime": None, **item} for item in kept]
         else:
             merged[key] = [item for item in value if "$patch" not in item] if _is_list_of_maps(value) else value
     return merged
