@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.agent.runtime.api import Usage
 from corral.agent.runtime.oci import cgroups
 from corral.agent.runtime.oci.cgroups import Cgroups, Kind, Limits, Setting
 
@@ -71,7 +72,7 @@ def test_usage_of_v2() -> None:
             "pids.current": "3\n",
         },
     )
-    assert usage == cgroups.Usage(1_500_000, 9000, 4000, 3000, 3, 1)
+    assert usage == Usage(1_500_000, 9000, 4000, 3000, 3, 1)
 
 
 def test_usage_of_v1_and_of_nothing() -> None:
@@ -84,8 +85,8 @@ def test_usage_of_v1_and_of_nothing() -> None:
             "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n",
         },
     )
-    assert usage == cgroups.Usage(12, 100, 0, 40, 0, 4)
-    assert cgroups.usage_from("v2", {}) == cgroups.Usage(0, 0, 0, 0, 0, 0)
+    assert usage == Usage(12, 100, 0, 40, 0, 4)
+    assert cgroups.usage_from("v2", {}) == Usage(0, 0, 0, 0, 0, 0)
 
 
 def test_a_pods_group_gets_its_limits_on_v2(v2: Path) -> None:

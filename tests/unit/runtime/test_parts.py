@@ -198,7 +198,7 @@ def test_plugins_get_what_they_need() -> None:
         ("executable file `/no` not found: No such file or directory", '"/no": stat /no: no such file or directory'),
         ("open executable: Permission denied", '"program": permission denied'),
         (
-            'runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown',
+            'unable to start container process: exec: "nope": executable file not found in $PATH: unknown',
             '"nope": executable file not found in $PATH',
         ),
     ],

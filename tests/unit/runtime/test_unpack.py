@@ -39,8 +39,10 @@ def _tar(entries: Iterable[Entry], *, compress: bool = False) -> bytes:
 def _unpack(tmp_path: Path, data: bytes, *, digest: str = "", most: int = unpack.MOST_BYTES) -> Path:
     blob, target = tmp_path / "blob", tmp_path / "layers" / "one"
     blob.write_bytes(data)
-    plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-    unpack.unpack(blob, target, digest or f"sha256:{hashlib.sha256(plain).hexdigest()}", most)
+    if not digest:
+        plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        digest = f"sha256:{hashlib.sha256(plain).hexdigest()}"
+    unpack.unpack(blob, target, digest, most)
     return target
 
 

@@ -21,6 +21,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -266,7 +267,7 @@ def unpack(blob: Path, directory: Path, diff_id: str, most_bytes: int = MOST_BYT
             raise LayerError(f"cannot trust the layer: it has digest {found}, the image says {diff_id}")
         unpacker.close()
         fresh.rename(directory)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise LayerError(f"cannot unpack the layer: {error}") from error
     finally:
         unpacker.close()
