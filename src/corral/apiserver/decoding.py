@@ -64,9 +64,10 @@ def decode(body: bytes, content_type: str, *, duplicates: list[str] | None = Non
     if media in _YAML_TYPES:
         return _decode_yaml(body, duplicates)
     if media == _PROTOBUF:
-        raise unsupported_media_type(
-            f"the body is {_PROTOBUF}, which this server does not read; send application/json or application/yaml"
-        )
+        # Few clients send it, and its tables take memory.
+        from corral.apiserver.protobuf import decode_protobuf
+
+        return decode_protobuf(body)
     raise unsupported_media_type(
         f"the body of the request was in an unknown format - accepted media types include: "
         f"application/json, application/yaml (it was {content_type})"

@@ -1,13 +1,19 @@
 """A real API server over TLS, on a thread of its own, for clients that know nothing of asyncio."""
 
 import asyncio
+import contextlib
+import http.client
+import json
 import random
+import socket
+import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -64,9 +70,7 @@ class RunningServer:
         return self.tokens.issue(namespace, account, obj["metadata"]["uid"], audiences=[], seconds=3600, bound=None)[0]
 
 
-async def _serve(
-    running: RunningServer, open_store: Callable[[Path], "asyncio.Future[Store]"], stop: asyncio.Event
-) -> None:
+async def _serve(running: RunningServer, open_store: Callable[[Path], Awaitable[Store]], stop: asyncio.Event) -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         pki = Pki.open(running.directory / "pki", hosts=[])
@@ -159,3 +163,82 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     assert not thread.is_alive()
     if running.failure is not None:
         raise running.failure
+
+
+@dataclass
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Http:
+    """Requests as somebody, one connection each."""
+
+    def __init__(self, running: RunningServer) -> None:
+        self._running = running
+        self._context = ssl.create_default_context(cafile=str(running.ca))
+        self._admin = ssl.create_default_context(cafile=str(running.ca))
+        self._admin.load_cert_chain(running.cert, running.key)
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """As the admin by certificate; by `token` if it is given, as nobody if that is empty."""
+        context = self._admin if token is None else self._context
+        connection = http.client.HTTPSConnection("127.0.0.1", self._running.port, context=context, timeout=20)
+        sent = dict(headers or {})
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        try:
+            connection.request(method, path, data, sent)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def raw(self, data: bytes, *, end: bool = False) -> bytes:
+        """Send bytes as they are (and hang up sending, if `end`); everything that comes back."""
+        with (
+            socket.create_connection(("127.0.0.1", self._running.port), timeout=20) as plain,
+            self._admin.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+        ):
+            tls.sendall(data)
+            if end:
+                tls.unwrap()
+                return b""
+            answer = b""
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                while chunk := tls.recv(65536):
+                    answer += chunk
+            return answer
+
+
+@pytest.fixture(scope="package")
+def http_as(api: RunningServer) -> Http:
+    """Plain HTTP to the running server."""
+    return Http(api)
+
+
+@pytest.fixture
+def namespace(http_as: Http) -> str:
+    """A namespace of the test's own, with the default service account that a controller would make."""
+    made = http_as("POST", "/api/v1/namespaces", {"metadata": {"generateName": "t-"}}).json
+    name: str = made["metadata"]["name"]
+    http_as("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": "default"}})
+    return name

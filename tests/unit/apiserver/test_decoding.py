@@ -10,7 +10,7 @@ def test_json_errors_name_the_position() -> None:
     assert refused.value.code == 400
 
 
-def test_protobuf_is_refused_by_name() -> None:
+def test_unknown_kinds_in_protobuf_are_refused_by_name() -> None:
     with pytest.raises(StatusError, match="application/json") as refused:
         decode(b"k8s\x00", "application/vnd.kubernetes.protobuf")
     assert refused.value.code == 415
