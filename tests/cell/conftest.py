@@ -52,7 +52,8 @@ def _monitors() -> set[str]:
     return found
 
 
-def _state() -> dict[str, set[str]]:
+def state() -> dict[str, set[str]]:
+    """What of ours the machine holds now, by sort."""
     return {
         "mounts": _mounts(),
         "control groups": _cgroups(),
@@ -64,7 +65,7 @@ def _state() -> dict[str, set[str]]:
 
 def _left(before: dict[str, set[str]], only: Path) -> dict[str, set[str]]:
     """What is here now and was not before."""
-    now = _state()
+    now = state()
     fresh = {kind: now[kind] - before[kind] for kind in now}
     if os.environ.get("CORRAL_SHARED_MACHINE"):
         fresh = {kind: {name for name in fresh[kind] if str(only) in name} for kind in ("mounts", "monitors")}
@@ -86,7 +87,7 @@ def nothing_left_behind(cell_directory: Path) -> Iterator[None]:
     Where somebody else runs cells on this machine at the same time (CORRAL_SHARED_MACHINE is set), only what is below
     the test's own directory counts.
     """
-    before = _state()
+    before = state()
     yield
     deadline = time.monotonic() + _PATIENCE
     while (found := _left(before, cell_directory)) and time.monotonic() < deadline:

@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from corral.app.config import CellConfig
+
+from ..conftest import state
+
 Result = subprocess.CompletedProcess[str]
 
 
@@ -100,10 +104,26 @@ def new_cell() -> Iterator[Cell]:
         cell.up()
         yield cell
     finally:
-        cell.corral("down", check=False)
+        cell.corral("down", "-t", "1", check=False)
         log = cell.data_dir / "log" / "corral.log"
         sys.stderr.write(log.read_text() if log.exists() else "no log\n")
+        left = leftovers(cell)
         shutil.rmtree(directory)
+    assert not left, f"the cell left behind: {left}"
+
+
+def leftovers(cell: Cell) -> dict[str, set[str]]:
+    """What of a cell that is down is still on the machine."""
+    name = CellConfig(cell.data_dir).name
+    found = {
+        kind: {what for what in names if name in what or str(cell.data_dir) in what} for kind, names in state().items()
+    }
+    return {kind: names for kind, names in found.items() if names}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """The cells here outlive a test; what each leaves is looked for when it goes down."""
 
 
 @pytest.fixture(scope="session")
