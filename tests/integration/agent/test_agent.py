@@ -73,7 +73,7 @@ async def test_graceful_deletion_waits_for_the_container(cell: Any) -> None:
 
 @pytest.mark.parametrize(("command", "wanted"), [("true", "Succeeded"), ("false", "Failed")])
 async def test_a_program_that_ends(cell: Any, command: str, wanted: str) -> None:
-    container = {"name": "main", "image": "host", "command": [command]}
+    container: Obj = {"name": "main", "image": "host", "command": [command]}
     await cell.pod(restartPolicy="Never", containers=[container])
     await cell.until("web", phase(wanted))
 
@@ -91,8 +91,8 @@ async def test_config_maps_are_followed(cell: Any) -> None:
     metadata = {"name": "paint", "namespace": "default"}
     obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"color": "red"}}
     await cell.admin.create(CONFIG_MAPS, obj)
-    container = {"name": "main", "image": "host", "command": ["sleep", "9"]}
-    container["volumeMounts"] = [{"name": "paint", "mountPath": "/paint"}]  # type: ignore[assignment]
+    container: Obj = {"name": "main", "image": "host", "command": ["sleep", "9"]}
+    container["volumeMounts"] = [{"name": "paint", "mountPath": "/paint"}]
     pod = await cell.pod(volumes=[{"name": "paint", "configMap": {"name": "paint"}}], containers=[container])
     await cell.until("web", running)
     await cell.admin.patch(CONFIG_MAPS, "paint", {"data": {"color": "blue"}}, "default")
@@ -107,8 +107,8 @@ async def test_logs_and_files_through_the_api_server(cell: Any) -> None:
         info.size = 5
         tar.addfile(info, io.BytesIO(b"input"))
     digest = cell.sources.add(gzip.compress(raw.getvalue()))
-    container = {"name": "main", "image": "host", "command": ["echo", "hello"]}
-    container["volumeMounts"] = [{"name": "work", "mountPath": "/work"}]  # type: ignore[assignment]
+    container: Obj = {"name": "main", "image": "host", "command": ["echo", "hello"]}
+    container["volumeMounts"] = [{"name": "work", "mountPath": "/work"}]
     volume = {"name": "work", "csi": {"driver": DRIVER, "volumeAttributes": {"digest": digest}}}
     pod = await cell.pod(restartPolicy="Never", containers=[container], volumes=[volume])
     await cell.until("web", phase("Succeeded"))

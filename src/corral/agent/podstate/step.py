@@ -7,7 +7,7 @@ unless nothing would run in it, terminal pods keep their containers (for logs an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from corral.agent.podstate import model
@@ -343,8 +343,3 @@ def is_started(view: View, seen: Observed) -> bool:
         return False
     probe = seen.probes.get(live.id)
     return probe.started if probe is not None else not view.spec.get("startupProbe")
-
-
-def rejected(seen: Observed, reason: str, message: str) -> Observed:
-    """`seen` with the agent's refusal."""
-    return replace(seen, rejected=model.Rejection(reason, message))
