@@ -179,6 +179,20 @@ def test_going_back_reuses_the_old_replica_set_under_a_new_revision() -> None:
     assert revision_of(world.deployment) == 3
 
 
+def test_a_template_that_went_through_a_typed_client_is_the_same() -> None:
+    world = World(make_deployment())
+    container = world.deployment["spec"]["template"]["spec"]["containers"][0]
+    container["tty"] = False
+    world.roll_out(5)
+    del container["tty"]
+    world.deployment["spec"]["template"]["metadata"]["creationTimestamp"] = None
+    world.roll_out(5)
+    assert len(world.created) == 1
+    container["tty"] = True
+    world.roll_out(5)
+    assert len(world.created) == 2
+
+
 def test_history_is_limited() -> None:
     world = World(make_deployment(revisionHistoryLimit=2))
     for image in ("v1", "v2", "v3", "v4", "v5"):

@@ -26,6 +26,8 @@ _NOT_COPIED = frozenset(
         MAXIMUM,
     }
 )
+_FALSE_IS_ABSENT = frozenset({"stdin", "stdinOnce", "tty", "hostNetwork", "hostPID", "hostIPC", "readOnly"})
+"""The booleans of a pod template that Kubernetes' own types cannot tell from absent."""
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """Without vowels, so that no hash spells a word (Kubernetes' SafeEncodeString)."""
 _HASH_LENGTH = 10
@@ -45,7 +47,7 @@ class Revisions:
 
 def template_hash(template: Obj, collisions: int) -> str:
     """A stable name for a template; `collisions` changes it when the name turned out to be taken."""
-    text = orjson.dumps([template, collisions], option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps([_comparable(template), collisions], option=orjson.OPT_SORT_KEYS)
     number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     letters = []
     for _ in range(_HASH_LENGTH):
@@ -170,8 +172,23 @@ def _age(obj: Obj) -> tuple[str, str]:
 
 
 def _comparable(template: Obj) -> Obj:
-    """A template without the hash label, and without metadata fields that say nothing."""
+    """A template without the hash label, and without what says nothing.
+
+    Clients that speak a typed format write `tty: false` where others write nothing; a rollback through such a client
+    must find the same template again.
+    """
     metadata = template.get("metadata") or {}
     labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != HASH_LABEL}
     told = {name: value for name, value in {**metadata, "labels": labels}.items() if value}
-    return {**template, "metadata": told}
+    made: Obj = _telling({**template, "metadata": told})
+    return made
+
+
+def _telling(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _telling(inner)
+            for name, inner in value.items()
+            if inner is not None and not (inner is False and name in _FALSE_IS_ABSENT)
+        }
+    return [_telling(inner) for inner in value] if isinstance(value, list) else value

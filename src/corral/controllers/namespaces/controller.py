@@ -1,12 +1,15 @@
-"""Empties namespaces that are being deleted, then lets them go."""
+"""Empties namespaces that are being deleted, then lets them go.
+
+What lingers is looked at again after a while, and as soon as a pod is gone, because it is mostly pods that take time.
+"""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from corral.client.discovery import discover
+from corral.client.discovery import Served, discover
 from corral.client.informer import Informer
 from corral.controllers.namespaces.plan import finalized, must_empty, status
-from corral.kinds.resources import NAMESPACES
+from corral.kinds.resources import NAMESPACES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Tools
@@ -22,11 +25,12 @@ class NamespaceController:
     """Deletes all content of a namespace before the namespace itself."""
 
     name = "namespace-controller"
-    reads = (NAMESPACES,)
+    reads = (NAMESPACES, PODS)
     writes = (EVERYTHING,)
 
     _tools: Tools
     _namespaces: Informer
+    _pods: Informer
 
     def __init__(self) -> None:
         self._waits: dict[Key, float] = {}
@@ -35,9 +39,14 @@ class NamespaceController:
         """Take the tools."""
         self._tools = tools
         self._namespaces = tools.caches.get(NAMESPACES)
+        self._pods = tools.caches.get(PODS)
 
     def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
-        """Namespaces that are being deleted."""
+        """Namespaces that are being deleted; of a pod that is gone, the namespace."""
+        if resource == PODS:
+            namespace = self._namespaces.get(Key("", obj["metadata"]["namespace"]))
+            gone = namespace is not None and self._pods.get(key_of(obj)) is None
+            return [key_of(namespace)] if namespace is not None and gone and must_empty(namespace) else []
         return [key_of(obj)] if must_empty(obj) else []
 
     async def reconcile(self, key: Key) -> Result:
@@ -47,10 +56,10 @@ class NamespaceController:
             self._waits.pop(key, None)
             return Done()
         undiscovered = ""
-        resources: list[Resource] = []
+        resources: list[Served] = []
         try:
             resources = [
-                served.resource
+                served
                 for served in await discover(self._tools.client)
                 if served.resource.namespaced and {"list", "delete"} <= served.verbs
             ]
@@ -67,33 +76,39 @@ class NamespaceController:
         await self._let_go(namespace)
         return Done()
 
-    async def _empty(self, name: str, resources: Sequence[Resource]) -> tuple[dict[Resource, Sequence[Obj]], list[str]]:
+    async def _empty(self, name: str, resources: Sequence[Served]) -> tuple[dict[Resource, Sequence[Obj]], list[str]]:
         """Delete everything; what is still there afterwards, and what could not be done."""
         limit = asyncio.Semaphore(_AT_ONCE)
         failures: list[str] = []
 
-        async def one(resource: Resource) -> Sequence[Obj]:
+        async def one(served: Served) -> Sequence[Obj]:
             async with limit:
                 try:
-                    return await self._delete_all(name, resource)
+                    return await self._delete_all(name, served)
                 except StatusError as error:
-                    failures.append(f"{resource.plural}: {error.message}")
+                    failures.append(f"{served.resource.plural}: {error.message}")
                     return ()
 
-        left = await asyncio.gather(*(one(resource) for resource in resources))
-        return dict(zip(resources, left, strict=True)), failures
+        left = await asyncio.gather(*(one(served) for served in resources))
+        return {served.resource: objs for served, objs in zip(resources, left, strict=True)}, failures
 
-    async def _delete_all(self, name: str, resource: Resource) -> Sequence[Obj]:
-        client = self._tools.client
+    async def _delete_all(self, name: str, served: Served) -> Sequence[Obj]:
+        client, resource = self._tools.client, served.resource
         items = await self._items(name, resource)
-        for obj in items:
-            if not obj["metadata"].get("deletionTimestamp"):
-                try:
-                    await client.delete(resource, obj["metadata"]["name"], name, propagation="Background")
-                except StatusError as error:
-                    if error.code != 404:
-                        raise
+        fresh = [obj for obj in items if not obj["metadata"].get("deletionTimestamp")]
+        if fresh and "deletecollection" in served.verbs:
+            await client.delete_collection(resource, name, propagation="Background")
+        elif fresh:
+            for obj in fresh:
+                await self._delete(name, resource, obj)
         return await self._items(name, resource) if items else ()
+
+    async def _delete(self, name: str, resource: Resource, obj: Obj) -> None:
+        try:
+            await self._tools.client.delete(resource, obj["metadata"]["name"], name, propagation="Background")
+        except StatusError as error:
+            if error.code != 404:
+                raise
 
     async def _items(self, name: str, resource: Resource) -> Sequence[Obj]:
         try:
