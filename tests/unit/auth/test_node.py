@@ -154,6 +154,11 @@ async def test_leases_and_the_rest(authorizer: NodeAuthorizer) -> None:
         assert not may(authorizer, verb, resource, "", "")
 
 
+async def test_a_broken_pod_takes_nothing_from_the_others(authorizer: NodeAuthorizer, put: Any) -> None:
+    await put("core", "pods", pod("broken", "a", volumes=["no volume"]))
+    assert may(authorizer, "get", "secrets", "vol-secret")
+
+
 async def test_volumes_by_their_claim(authorizer: NodeAuthorizer, put: Any) -> None:
     for name, claim in (("mine", "claim"), ("theirs", "other-claim")):
         reference = {"namespace": "ns", "name": claim}

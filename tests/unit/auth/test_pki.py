@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.apiserver.auth import certificates, kubeconfig
@@ -74,6 +74,7 @@ async def test_certificates_are_renewed_after_two_thirds_of_their_life(pki: Pki,
     assert after.not_valid_after_utc > before.not_valid_after_utc
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.sets(st.sampled_from([name for name in FILES if name != "ca.key"])))
 def test_what_a_crash_left_out_is_made(missing: set[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:

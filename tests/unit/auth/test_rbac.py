@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.apiserver.auth import bootstrap, escalation
@@ -126,6 +126,34 @@ async def test_aggregation_follows_labels(authorizer: CellAuthorizer, put: Any) 
 
 
 @pytest.mark.parametrize(
+    ("plural", "broken"),
+    [
+        ("clusterrolebindings", {"metadata": {"name": "x"}}),
+        (
+            "clusterrolebindings",
+            {"metadata": {"name": "x"}, "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [1]},
+        ),
+        ("clusterroles", {"metadata": {"name": "x"}, "rules": [3]}),
+        (
+            "clusterroles",
+            {
+                "metadata": {"name": "x"},
+                "aggregationRule": {"clusterRoleSelectors": [{"matchExpressions": [{"key": "!", "operator": "No"}]}]},
+            },
+        ),
+    ],
+)
+async def test_a_broken_object_gives_nothing_and_takes_nothing(
+    authorizer: CellAuthorizer, put: Any, plural: str, broken: dict[str, Any]
+) -> None:
+    await put(RBAC, plural, broken)
+    await write(put, build.cluster_role("z", [build.allow("get", "pods")]))
+    await write(put, build.cluster_binding("z", "z", build.user("ann")))
+    assert may(authorizer, ANN, "get", "pods", "a")
+    assert not may(authorizer, ANN, "list", "pods", "a")
+
+
+@pytest.mark.parametrize(
     ("resource", "subresource", "rules", "expected"),
     [
         ("pods", "", "pods", True),
@@ -178,12 +206,14 @@ QUESTIONS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(RULES, RULES, QUESTIONS)
 def test_covered_rules_allow_nothing_new(have: list[Rule], wanted: list[Rule], question: Attributes) -> None:
     if not uncovered(have, wanted) and any(rule.allows(question) for rule in wanted):
         assert any(rule.allows(question) for rule in have)
 
 
+@settings(deadline=None)
 @given(RULES)
 def test_rules_cover_themselves(rules: list[Rule]) -> None:
     assert uncovered(rules, rules) == []

@@ -179,7 +179,7 @@ async def test_claims_that_do_not_hold(tokens: TokenIssuer, pki: Pki, change: di
     refused(tokens, sign(claims | change, pki))
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}"))
 def test_noise_is_refused(text: str) -> None:
     tokens = TokenIssuer(certificates.new_key(), MemoryStore(), FakeClock())

@@ -3,7 +3,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.agent.streams.remotecommand import Options, exit_status, failure_word, final_word, serve, size_of
@@ -102,6 +102,7 @@ async def test_sizes_arrive_however_they_are_cut() -> None:
     await serving
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)))
 def test_nonsense_is_no_size(document: object) -> None:
     assert size_of(document) == (0, 0)

@@ -4,7 +4,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.agent.streams import spdy
@@ -42,6 +42,7 @@ def test_the_dictionary_is_the_specifications() -> None:
     assert zlib.adler32(DICTIONARY) == 0xE3C6A7C2
 
 
+@settings(deadline=None)
 @given(st.lists(HEADERS, max_size=5))
 def test_header_blocks_come_back(blocks: list[dict[str, str]]) -> None:
     one, other = HeaderCodec(), HeaderCodec()
@@ -81,6 +82,7 @@ def test_what_is_not_compressed_is_refused() -> None:
 SENDS = st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=2_000)), max_size=12)
 
 
+@settings(deadline=None)
 @given(SENDS, st.lists(st.integers(1, 700), min_size=1, max_size=10))
 def test_streams_arrive_whole_however_the_bytes_are_cut(sends: list[tuple[int, bytes]], cuts: list[int]) -> None:
     client, server = pair()
@@ -104,6 +106,7 @@ def test_streams_arrive_whole_however_the_bytes_are_cut(sends: list[tuple[int, b
         assert mine[-1].fin
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise_breaks_the_connection_and_nothing_else(noise: bytes) -> None:
     session = Session()
@@ -114,6 +117,7 @@ def test_noise_breaks_the_connection_and_nothing_else(noise: bytes) -> None:
         assert session.take().startswith(b"\x80\x03\x00\x07")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 12), st.integers(0, 255), st.binary(max_size=60))
 def test_noisy_frames_break_the_connection_and_nothing_else(kind: int, flags: int, payload: bytes) -> None:
     client, server = pair()

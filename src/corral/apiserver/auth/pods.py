@@ -1,5 +1,6 @@
 """Which pods run on which machine, and what they refer to: what the Node authorizer decides by."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from corral.apiserver.auth.lookup import PODS_PREFIX, decode
 from corral.apiserver.auth.mirror import Mirror
 from corral.kinds.types import Obj
 from corral.store.protocol import Entry, Store
+
+log = logging.getLogger(__name__)
 
 SOURCE_DRIVER = "source.corral.dev"
 
@@ -57,7 +60,12 @@ class PodIndex:
         old = self._pods.pop(key, None)
         if old is not None:
             self._forget(old)
-        pod = read(decode(entry)) if entry is not None else None
+        try:
+            pod = read(decode(entry)) if entry is not None else None
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Validation keeps such objects out; one that came in all the same must not end the agents' access.
+            log.warning("%s cannot be read and gives its machine nothing: %r", key, error)
+            return
         if pod is not None:
             self._pods[key] = pod
             self._references.setdefault(pod.node, Counter()).update(pod.references)

@@ -5,6 +5,7 @@ kind of request (user, verb, resource, namespace, but not the object's name) is 
 changes, so that a request usually costs one dictionary lookup.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from corral.apiserver.auth.lookup import RBAC_PREFIX, decode
 from corral.apiserver.auth.mirror import Mirror
 from corral.apiserver.auth.rules import Rule, parse_rules
 from corral.kinds.selectors import LabelSelector
+from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.store.protocol import Entry, Store
+
+log = logging.getLogger(__name__)
 
 _REMEMBERED = 16_384
 _YES = Decision(True)
@@ -25,6 +29,16 @@ RoleKey = tuple[str, str]
 """Namespace and name; an empty namespace means a ClusterRole."""
 Subject = tuple[str, str]
 """`User` or `Group`, and the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRole:
+    """A ClusterRole; with `selectors` its own rules do not count."""
+
+    name: str
+    labels: Mapping[str, str]
+    rules: tuple[Rule, ...]
+    selectors: tuple[LabelSelector, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ class RbacAuthorizer:
     def __init__(self, store: Store) -> None:
         self._mirror = Mirror(store, RBAC_PREFIX, self._apply)
         self._roles: dict[RoleKey, tuple[Rule, ...]] = {}
-        self._cluster_roles: dict[str, Obj] = {}
+        self._cluster_roles: dict[str, ClusterRole] = {}
         self._bindings: dict[str, Binding] = {}
         self._by_subject: dict[Subject, set[str]] = defaultdict(set)
         self._remembered: dict[tuple[object, ...], tuple[bool, frozenset[str]]] = {}
@@ -129,32 +143,32 @@ class RbacAuthorizer:
             rules = self._roles[role] = self._aggregate(self._cluster_roles[role[1]])
         return rules
 
-    def _aggregate(self, cluster_role: Obj) -> tuple[Rule, ...]:
+    def _aggregate(self, cluster_role: ClusterRole) -> tuple[Rule, ...]:
         """Kubernetes writes the union into the object, where it is selected again by others; here it is followed."""
         rules: dict[Rule, None] = {}
         todo, seen = [cluster_role], set()
         while todo:
             role = todo.pop()
-            if role["metadata"]["name"] in seen:
+            if role.name in seen:
                 continue
-            seen.add(role["metadata"]["name"])
-            aggregation = role.get("aggregationRule")
-            if not aggregation:
-                rules.update(dict.fromkeys(parse_rules(role)))
-                continue
-            for selector in map(LabelSelector.from_object, aggregation.get("clusterRoleSelectors") or ()):
-                matching = (
-                    other
-                    for other in self._cluster_roles.values()
-                    if selector.matches(other["metadata"].get("labels") or {})
-                )
-                todo.extend(matching)
+            seen.add(role.name)
+            if not role.selectors:
+                rules.update(dict.fromkeys(role.rules))
+            for selector in role.selectors:
+                todo += [other for other in self._cluster_roles.values() if selector.matches(other.labels)]
         return tuple(rules)
 
     def _apply(self, key: str, entry: Entry | None) -> None:
-        plural, _, rest = key.removeprefix(RBAC_PREFIX).partition("/")
-        obj = decode(entry) if entry is not None else None
         self._remembered.clear()
+        try:
+            self._set(key, decode(entry) if entry is not None else None)
+        except (LookupError, TypeError, ValueError, AttributeError, StatusError) as error:
+            # Validation keeps such objects out. If one came in all the same, it must not end everybody's access.
+            log.warning("%s cannot be read and gives nothing: %r", key, error)
+            self._set(key, None)
+
+    def _set(self, key: str, obj: Obj | None) -> None:
+        plural, _, rest = key.removeprefix(RBAC_PREFIX).partition("/")
         if plural == "roles":
             namespace, _, name = rest.partition("/")
             self._set_role((namespace, name), obj)
@@ -173,7 +187,13 @@ class RbacAuthorizer:
         if obj is None:
             self._cluster_roles.pop(name, None)
         else:
-            self._cluster_roles[name] = obj
+            selectors = (obj.get("aggregationRule") or {}).get("clusterRoleSelectors") or ()
+            self._cluster_roles[name] = ClusterRole(
+                name,
+                obj["metadata"].get("labels") or {},
+                parse_rules(obj),
+                tuple(LabelSelector.from_object(selector) for selector in selectors),
+            )
         # Any of them may be part of an aggregated one: all are computed again when next asked for.
         self._roles = {role: rules for role, rules in self._roles.items() if role[0]}
 
