@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import TypeAlias
 
+import orjson
 from aiohttp import web
 
 from corral.apiserver.admission.chain import Chain, plugins
@@ -163,6 +164,10 @@ class ApiServer:
             reply = refusal(error)
         except Full:
             reply = refusal(full())
+        except (RecursionError, orjson.JSONEncodeError) as error:
+            reply = refusal(
+                bad_request(f"cannot take the object, it is nested too deeply or has too large a number: {error}")
+            )
         except Exception:
             reply = self._failure(call)
         self.metrics.count(verb, plural, reply.status, perf_counter() - begin)

@@ -109,7 +109,7 @@ async def create(
     if not metadata.get("name"):
         metadata.pop("name", None)
     meta.need_name(metadata, ctx)
-    ctx.kind.schema.default(obj)
+    _check_schema(ctx, obj)
     review = _review(ctx, "CREATE", obj, None, options)
     core.admission.mutate(review, core)
     meta.stamp(metadata, core.timestamp())
@@ -171,7 +171,7 @@ async def update(
         # Warnings of an attempt that lost its race must not be said twice.
         said = list(warnings)
         prune(obj, ctx.kind, options, said)
-        ctx.kind.schema.default(obj)
+        _check_schema(ctx, obj)
         review = _review(ctx, "UPDATE", obj, old, options)
         core.admission.mutate(review, core)
         meta.carry_over(obj["metadata"], old["metadata"])
@@ -281,12 +281,18 @@ def _track(core: Core, ctx: Context, old: Obj | None, obj: Obj, options: WriteOp
     track(ctx.kind.schema, old, obj, manager=manager, now=core.now(), subresource=ctx.subresource)
 
 
+def _check_schema(ctx: Context, obj: Obj) -> None:
+    """Default and check types, before admission and strategies look at values."""
+    ctx.kind.schema.default(obj)
+    causes = ctx.kind.schema.validate(obj)
+    if causes:
+        raise invalid(ctx.group, ctx.kind.resource.kind, obj["metadata"].get("name", ""), causes)
+
+
 def _validate(ctx: Context, obj: Obj, old: Obj | None, validate: Validate | None = None) -> None:
-    causes: list[Cause] = ctx.kind.schema.validate(obj)
-    if not causes:
-        causes += ctx.kind.strategy.validate(obj, old)
-        if validate is not None and old is not None:
-            causes += validate(obj, old)
+    causes = list(ctx.kind.strategy.validate(obj, old))
+    if validate is not None and old is not None:
+        causes += validate(obj, old)
     if causes:
         raise invalid(ctx.group, ctx.kind.resource.kind, obj["metadata"].get("name", ""), causes)
 

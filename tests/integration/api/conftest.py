@@ -208,7 +208,10 @@ class Http:
         try:
             connection.request(method, path, data, sent)
             response = connection.getresponse()
-            return Answer(response.status, dict(response.getheaders()), response.read())
+            fields: dict[str, str] = {}
+            for name, value in response.getheaders():
+                fields[name] = f"{fields[name]}, {value}" if name in fields else value
+            return Answer(response.status, fields, response.read())
         finally:
             connection.close()
 

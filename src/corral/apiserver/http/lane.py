@@ -47,7 +47,7 @@ class FullLane:
             headers = [(name, value) for name, value in request.headers.items() if name.lower().startswith(PREFIX)]
             if headers:
                 user = impersonate(self._server.authorizer, user, headers)
-            target = split(request.path)
+            target = split(request.rel_url.raw_path)
             if target is not None and self._server.is_stream(target):
                 return await self._stream(request, user, target)
             return await self._plain(request, user)

@@ -1,5 +1,7 @@
 """Follow a collection."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from corral.apiserver.answers import table_of
@@ -32,7 +34,7 @@ class Lines:
         self._headed = False
         self.content_type = ctx.format.content_type
 
-    def encode(self, events: list[Event]) -> bytes:
+    def encode(self, events: Sequence[Event]) -> bytes:
         """The bytes of `events`."""
         if self._plain:
             if len(events) == 1:
