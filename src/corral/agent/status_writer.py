@@ -16,7 +16,7 @@ from corral.kinds.types import Obj
 logger = logging.getLogger(__name__)
 
 _RETRY = Backoff(initial=0.1, maximum=10.0)
-_FIRST_DELAY = 0.1
+_FIRST_DELAY = 0.25
 """A pod that is only being prepared is reported after this; most are running by then, and one write is saved."""
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from corral.agent import hooks
+from corral.agent.announcements import back_offs, field_path, statuses
 from corral.agent.env import ConfigError
 from corral.agent.operations import Operations, Services, next_sandbox_attempt
 from corral.agent.podstate import model
 from corral.agent.podstate.model import Failure, ImageSeen, Note, Observed, Step, VolumesSeen
 from corral.agent.podstate.step import step
 from corral.agent.probes import ContainerProbes, has_probes
+from corral.agent.removal import remove
 from corral.agent.runtime.api import Container, ContainerState, RuntimeFailure, Sandbox
 from corral.agent.status_writer import StatusWriter
 from corral.agent.volumes.api import VolumeError
@@ -27,8 +29,6 @@ from corral.base.backoff import Backoff
 from corral.base.errors import CorralError
 from corral.client.client import Client
 from corral.kinds.podspec import containers as containers_of
-from corral.kinds.resources import PODS
-from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, key_of
 from corral.machinery.events import EventRecorder
 
@@ -164,7 +164,8 @@ class PodWorker:
             self._tell("Warning", "FailedSync", f"Error syncing pod: {error}")
             self._start("resync", self._resync())
             return now + timedelta(seconds=_CONFUSED_SECONDS)
-        self._tell_waits(self.status, found.status)
+        for told in back_offs(self.pod, self.status, found.status):
+            self._tell(*told)
         self.status = found.status
         self._writer.publish(found.status)
         self._drop_what_nobody_waits_for()
@@ -284,7 +285,7 @@ class PodWorker:
         if spec is None:
             return
         before = self.seen.images.get(asked.name)
-        path = _field_path(self.pod, asked.name)
+        path = field_path(self.pod, asked.name)
         try:
             image = await self._services.images.ensure(
                 self.pod, spec, lambda type_, reason, message: self._tell(type_, reason, message, path)
@@ -314,7 +315,7 @@ class PodWorker:
         spec, sandbox = self._spec(asked.name), self.seen.sandbox
         if spec is None or sandbox is None:
             return
-        path = _field_path(self.pod, asked.name)
+        path = field_path(self.pod, asked.name)
         try:
             wanted = await self._operations.container_spec(
                 self.pod, spec, asked, sandbox, self._volume_paths, self._target_of(spec)
@@ -391,7 +392,7 @@ class PodWorker:
             outcome = await hooks.post_start(self._services.actions, target)
             if not outcome.ok:
                 said = f"PostStartHook failed: {outcome.message}"
-                self._tell("Warning", "FailedPostStartHook", said, _field_path(self.pod, name))
+                self._tell("Warning", "FailedPostStartHook", said, field_path(self.pod, name))
                 self._condemn(container.id, model.Condemned("FailedPostStartHook"))
                 return
         self._see(hooks=self.seen.hooks - {container.id})
@@ -404,7 +405,7 @@ class PodWorker:
         again = asked.id in self.seen.killing
         self._see(quiet=True, killing={**self.seen.killing, asked.id: ends})
         if not again:
-            self._tell("Normal", "Killing", asked.message, _field_path(self.pod, asked.name))
+            self._tell("Normal", "Killing", asked.message, field_path(self.pod, asked.name))
         # A second kill has less grace: it runs beside the first, whose wait ends with the container.
         self._start(f"kill/{asked.id}/{asked.grace}", self._stop_container(asked, hook=not again))
 
@@ -416,7 +417,7 @@ class PodWorker:
             outcome = await hooks.pre_stop(self._services.actions, target, asked.grace)
             if not outcome.ok:
                 said = f"PreStopHook failed: {outcome.message}"
-                self._tell("Warning", "FailedPreStopHook", said, _field_path(self.pod, asked.name))
+                self._tell("Warning", "FailedPreStopHook", said, field_path(self.pod, asked.name))
         left = asked.grace - (clock.monotonic() - began)
         try:
             await self._services.runtime.stop_container(asked.id, max(left, _MINIMUM_GRACE if asked.grace else 0.0))
@@ -460,20 +461,7 @@ class PodWorker:
     async def _finish(self) -> None:
         """Report the end, then take the object out of the API, if it is still the same one."""
         if not self.seen.gone:
-            await self._writer.flush()
-            attempt = 0
-            while not self._writer.lost and not self.seen.gone:
-                try:
-                    await self._client.delete(PODS, self.key.name, self.key.namespace, uid=self.uid, grace=0)
-                    break
-                except StatusError as error:
-                    if error.code in (404, 409):
-                        break
-                    logger.warning("cannot delete pod %s, will retry: %s", self.key, error)
-                except OSError as error:
-                    logger.warning("cannot delete pod %s, will retry: %s", self.key, error)
-                await self._services.clock.sleep(_SANDBOX_RETRY.delay(attempt))
-                attempt += 1
+            await remove(self._client, self._services.clock, self.key, self.uid, self._writer, lambda: self.seen.gone)
         self._finished = True
 
     async def _resync(self) -> None:
@@ -516,7 +504,7 @@ class PodWorker:
                 continue
             if container.id in self.seen.killing or container.id in self.seen.condemned:
                 continue
-            path = _field_path(self.pod, container.name)
+            path = field_path(self.pod, container.name)
             probes = ContainerProbes(
                 self._operations.target(self.pod, spec, container.id, self.seen.sandbox),
                 self._services.actions,
@@ -545,22 +533,6 @@ class PodWorker:
     def _teller(self, path: str) -> Callable[[str, str, str], None]:
         return lambda type_, reason, message: self._tell(type_, reason, message, path)
 
-    def _tell_waits(self, old: Obj, new: Obj) -> None:
-        """Say that a back-off has begun."""
-        before = {found["name"]: (found.get("state") or {}).get("waiting") or {} for found in _statuses(old)}
-        for found in _statuses(new):
-            waiting = (found.get("state") or {}).get("waiting") or {}
-            name, reason = found["name"], waiting.get("reason")
-            if reason == before.get(name, {}).get("reason"):
-                continue
-            path = _field_path(self.pod, name)
-            if reason == "CrashLoopBackOff":
-                where = f"{self.key.name}_{self.key.namespace}({self.uid})"
-                self._tell("Warning", "BackOff", f"Back-off restarting failed container {name} in pod {where}", path)
-            elif reason == "ImagePullBackOff":
-                self._tell("Normal", "BackOff", f'Back-off pulling image "{found.get("image", "")}"', path)
-                self._tell("Warning", "Failed", "Error: ImagePullBackOff", path)
-
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
@@ -572,18 +544,6 @@ def _probed_before(status: Obj, containers: Sequence[Container]) -> dict[str, mo
     running = {found.id for found in containers if found.state is ContainerState.RUNNING}
     return {
         container_id: model.ProbeSeen(bool(found.get("started")), bool(found.get("ready")))
-        for found in _statuses(status)
+        for found in statuses(status)
         if (container_id := str(found.get("containerID") or "").rpartition("//")[2]) in running
     }
-
-
-def _statuses(status: Obj) -> list[Obj]:
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
-def _field_path(pod: Obj, name: str) -> str:
-    """Where the container is in the pod, as events show it."""
-    for field in ("containers", "initContainers", "ephemeralContainers"):
-        if any(found["name"] == name for found in pod["spec"].get(field) or ()):
-            return f"spec.{field}{{{name}}}"
-    return ""

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from corral.agent import mounts
 from corral.agent.agent import Agent, AgentConfig
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import Client
@@ -241,3 +242,5 @@ async def rig(tmp_path: Path, clock: FakeClock, runtime: FakeRuntime) -> AsyncIt
         yield built
     finally:
         await built.agent.stop()
+        # Volumes of pods that go on stay mounted, as they should; the test's directory must go.
+        mounts.unmount_below(tmp_path)
