@@ -171,8 +171,6 @@ def prepare_definition(crd: Obj) -> None:
     versions = (crd.get("spec") or {}).get("versions") or ()
     crd["status"] = {
         "storedVersions": [version.get("name") for version in versions if version.get("storage")],
-        "conditions": [],
-        "acceptedNames": {"plural": "", "kind": ""},
     }
 
 

@@ -80,7 +80,7 @@ def _volume(volume: Obj) -> None:
 def _pod(pod: Obj) -> None:
     """Requests follow limits, and service links are on: in pods, not in templates."""
     spec = pod.get("spec")
-    if not spec:
+    if spec is None:
         return
     if spec.get("enableServiceLinks") is None:
         spec["enableServiceLinks"] = True

@@ -1,6 +1,6 @@
 """What is wrong with a pod's spec, or with the template of one (Kubernetes `pkg/apis/core/validation`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from corral.kinds.builtin.rules_affinity import check_affinity, check_spread, check_tolerations
@@ -16,9 +16,10 @@ MAX_INT32: Final = 2**31 - 1
 _HOST_PORT_MATCH: Final = "must match `containerPort` when `hostNetwork` is true"
 
 
-def check_pod_spec(spec: Mapping[str, Any], path: str) -> list[Cause]:
-    """Everything about a pod's spec that its schema cannot say."""
+def check_pod_spec(spec: Mapping[str, Any], path: str, claims: Collection[str] = ()) -> list[Cause]:
+    """Everything about a pod's spec that its schema cannot say; `claims` are volumes that come from elsewhere."""
     causes, volumes = check_volumes(spec.get("volumes") or (), f"{path}.volumes")
+    volumes.update(claims)
     containers = spec.get("containers") or []
     if not containers:
         causes.append(required(f"{path}.containers"))
@@ -46,7 +47,7 @@ def check_pod_spec(spec: Mapping[str, Any], path: str) -> list[Cause]:
     return causes
 
 
-def check_template(template: Mapping[str, Any] | None, path: str) -> list[Cause]:
+def check_template(template: Mapping[str, Any] | None, path: str, claims: Collection[str] = ()) -> list[Cause]:
     """A pod template: its labels, annotations and spec."""
     if template is None:
         return [required(path)]
@@ -54,7 +55,7 @@ def check_template(template: Mapping[str, Any] | None, path: str) -> list[Cause]
     causes = validate_labels(metadata.get("labels") or {}, f"{path}.labels")
     causes += validate_annotations(metadata.get("annotations") or {}, f"{path}.annotations")
     spec: Obj = template.get("spec") or {}
-    causes += check_pod_spec(spec, f"{path}.spec")
+    causes += check_pod_spec(spec, f"{path}.spec", claims)
     if spec.get("ephemeralContainers"):
         causes.append(forbidden(f"{path}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template"))
     return causes

@@ -37,20 +37,21 @@ _STATEFUL_MUTABLE: Final = frozenset(
 )
 
 
-def _check_selected(spec: Spec, what: str, *, always: bool = True) -> list[Cause]:
+def _check_selected(spec: Spec, what: str) -> list[Cause]:
     """Selector and template of a kind that keeps pods running."""
     selector = spec.get("selector")
     causes = check_label_selector(selector, "spec.selector")
     if not selector or not (selector.get("matchLabels") or selector.get("matchExpressions")):
         causes.append(invalid("spec.selector", selector, _EMPTY_SELECTOR.format(what)))
     template = spec.get("template")
-    causes += check_template(template, "spec.template")
+    claims = [(claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()]
+    causes += check_template(template, "spec.template", claims)
     if template is None:
         return causes
     labels = (template.get("metadata") or {}).get("labels") or {}
     if selector and not causes and not selects(selector, labels):
         causes.append(invalid("spec.template.metadata.labels", labels, _MISMATCH))
-    return causes + (_check_always(template, what) if always else [])
+    return causes + _check_always(template, what)
 
 
 def _check_always(template: Spec, what: str) -> list[Cause]:

@@ -51,13 +51,9 @@ def _create_job(job: Obj) -> None:
             for name in names:
                 labels[name] = value
     if metadata.get("uid"):
-        selector = spec.get("selector")
-        if selector is None:
-            selector = spec["selector"] = {}
-        chosen = selector.get("matchLabels")
-        if chosen is None:
-            chosen = selector["matchLabels"] = {}
-        chosen[_UID_LABELS[0]] = metadata["uid"]
+        selector: Obj = spec.get("selector") or {}
+        selector["matchLabels"] = {**(selector.get("matchLabels") or {}), _UID_LABELS[0]: metadata["uid"]}
+        spec["selector"] = selector
 
 
 def _create_daemon_set(obj: Obj) -> None:

@@ -28,6 +28,15 @@ class Mistyped(Exception):
         self.wanted = wanted
 
 
+class Malformed(Exception):
+    """A text of a built-in kind that Go cannot read into its type."""
+
+    def __init__(self, path: Path | None, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+
 class Schema:
     """One node. Attributes are OpenAPI's and `x-kubernetes-*`; absent ones are empty."""
 
@@ -97,13 +106,13 @@ class Schema:
             The paths of unknown fields that were dropped: `spec.foo`, `spec.containers[0].bar`.
 
         Raises:
-            StatusError: 400, if a value of a built-in kind has the wrong JSON type. For that, Kubernetes never gets as
-                far as validation. Custom resources are pruned as far as their types fit; `validate` names the rest.
+            StatusError: 400, if a value of a built-in kind has the wrong JSON type, or is no quantity where one must
+                be. For that, Kubernetes never gets as far as validation. Custom resources are pruned as far as their types fit; `validate` names the rest.
         """
         dropped: list[str] = []
         try:
             self._prune(obj, None, dropped)
-        except Mistyped as wrong:
+        except (Mistyped, Malformed) as wrong:
             raise _cannot_decode(obj, wrong) from None
         return dropped
 
@@ -150,14 +159,15 @@ class Schema:
         return self.format or self.type
 
 
-def _cannot_decode(obj: Obj, wrong: Mistyped) -> Exception:
+def _cannot_decode(obj: Obj, wrong: Mistyped | Malformed) -> Exception:
     kind = obj.get("kind", "object") if isinstance(obj, dict) else "object"
     version = obj.get("apiVersion", "v1") if isinstance(obj, dict) else "v1"
-    where = render(wrong.path)
-    return bad_request(
-        f'{kind} in version "{version}" cannot be handled as a {kind}: json: cannot unmarshal {wrong.got} into '
-        f"Go struct field {where or '.'} of type {wrong.wanted}"
-    )
+    where = render(wrong.path) or "."
+    if isinstance(wrong, Malformed):
+        why = f"{where}: {wrong.why}"
+    else:
+        why = f"json: cannot unmarshal {wrong.got} into Go struct field {where} of type {wrong.wanted}"
+    return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
 
 
 def run_checks(checks: Sequence[Check], value: Any, path: Path | None, causes: list[Cause]) -> None:

@@ -3,7 +3,8 @@
 The library is optional (`corral[cel]`). Without it a CRD that has rules is refused rather than served unchecked.
 Expressions are compiled once per text, untyped (`self` is dynamic), so a rule that compares a number with a text fails
 when it is evaluated and not when the CRD is made. Kubernetes' own functions for lists, patterns and addresses are
-there; those for URLs, quantities and semantic versions are not, and a rule that uses one is refused with the CRD.
+there; those for URLs, quantities and semantic versions, and `indexOf` on lists, are not, and a rule that uses one is
+refused with the CRD.
 """
 
 import ipaddress
@@ -18,7 +19,7 @@ from corral.base.clock import parse_rfc3339
 from corral.base.errors import CorralError
 from corral.kinds.schema.causes import forbidden, invalid, json_type, required
 from corral.kinds.schema.paths import Path, keyed, render
-from corral.kinds.status import Cause
+from corral.kinds.status import Cause, StatusError
 from corral.kinds.types import Obj
 
 RULES: Final = "x-kubernetes-validations"
@@ -33,11 +34,12 @@ _RESERVED: Final = frozenset(
 Node = Mapping[str, Any]
 
 
-class CelUnavailable(CorralError):
+class CelUnavailable(StatusError):
     """There are rules to evaluate and no library to do it."""
 
     def __init__(self) -> None:
-        super().__init__("cannot evaluate CEL rules: the package cel-expr-python is not installed", _REMEDY)
+        why = f"cannot evaluate CEL rules: the package cel-expr-python is not installed ({_REMEDY})"
+        super().__init__(422, "Invalid", why)
 
 
 class CelInvalid(CorralError):
@@ -87,8 +89,6 @@ def _functions(cel: Any) -> Iterator[Any]:
         ("sum", [items], kinds.DYN, sum, True),
         ("min", [items], kinds.DYN, min, True),
         ("max", [items], kinds.DYN, max, True),
-        ("indexOf", [items, kinds.DYN], kinds.INT, _index_of, True),
-        ("lastIndexOf", [items, kinds.DYN], kinds.INT, _last_index_of, True),
         ("isIP", [texts], kinds.BOOL, lambda text: _parses(ipaddress.ip_address, text), False),
         ("isCIDR", [texts], kinds.BOOL, lambda text: "/" in text and _parses(ipaddress.ip_network, text), False),
     )
@@ -102,14 +102,6 @@ def _functions(cel: Any) -> Iterator[Any]:
 def _find(text: str, pattern: str) -> str:
     match = re.search(pattern, text)
     return match[0] if match else ""
-
-
-def _index_of(values: list[Any], wanted: Any) -> int:
-    return values.index(wanted) if wanted in values else -1
-
-
-def _last_index_of(values: list[Any], wanted: Any) -> int:
-    return len(values) - 1 - values[::-1].index(wanted) if wanted in values else -1
 
 
 def _parses(parse: Callable[[str], object], text: str) -> bool:

@@ -5,9 +5,9 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 from corral.base import quantities
-from corral.kinds.schema.base import Hook, Mistyped, Schema, run_checks
+from corral.kinds.schema.base import Hook, Malformed, Mistyped, Schema, run_checks
 from corral.kinds.schema.causes import duplicate, invalid, json_type, not_supported, required, type_invalid
-from corral.kinds.schema.formats import number_range, string_format
+from corral.kinds.schema.formats import QUANTITY, number_range, string_format
 from corral.kinds.schema.paths import Path, keyed, render
 from corral.kinds.status import Cause
 
@@ -320,6 +320,15 @@ class QuantitySchema(StringSchema):
 
     __slots__ = ()
     accepts: ClassVar[tuple[type, ...]] = (str, int, float)
+    flat: ClassVar[bool] = False
+
+    def _prune(self, value: Any, path: Path | None, dropped: list[str]) -> None:
+        if value.__class__ not in self.accepts:
+            raise Mistyped(path, value, "resource.Quantity")
+        try:
+            quantities.canonical(value)
+        except ValueError:
+            raise Malformed(path, QUANTITY) from None
 
     def _needs_default(self) -> bool:
         return True
