@@ -132,3 +132,8 @@ def test_patch_types() -> None:
     with pytest.raises(StatusError) as refusal:
         patch.check_patch_type(patch.STRATEGIC_MERGE_PATCH, custom=True)
     assert refusal.value.code == 415
+
+
+def test_a_failed_test_names_its_path() -> None:
+    with pytest.raises(StatusError, match="testing value /a failed"):
+        patch.json_patch({"a": 1}, [{"op": "test", "path": "/a", "value": 2}])

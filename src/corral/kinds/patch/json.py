@@ -35,6 +35,8 @@ def json_patch(obj: Obj, ops: Any) -> Obj:
             if copied_bytes > MAX_COPIED_BYTES:
                 raise _too_large(f"the copy operations of a JSON patch may copy {MAX_COPIED_BYTES} bytes in all")
             result = step.apply(result, in_place=True)
+    except jsonpatch.JsonPatchTestFailed as error:
+        raise _unprocessable(f"testing value {operation['path']} failed: test failed") from error
     except jsonpatch.InvalidJsonPatch as error:
         raise bad_request(f"cannot read the JSON patch: {_said(error)}") from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
