@@ -6,18 +6,25 @@ from pathlib import Path
 import pytest
 
 from corral.agent.runtime.oci import OciRuntime, choose
+from corral.agent.runtime.oci.engine import Choice
 from corral.base.clock import SystemClock
 
 MakeRuntime = Callable[[], OciRuntime]
 
 
 @pytest.fixture
-def make_runtime(cell_directory: Path) -> MakeRuntime:
+def engine() -> Choice:
+    """Which OCI runtime to use; a test class may override it."""
+    return "auto"
+
+
+@pytest.fixture
+def make_runtime(cell_directory: Path, engine: Choice) -> MakeRuntime:
     """Makes runtimes over one directory: the second one is the agent after a restart."""
     name = cell_directory.name
 
     def make() -> OciRuntime:
-        return OciRuntime(cell_directory, network=choose(name), clock=SystemClock(), cell=name)
+        return OciRuntime(cell_directory, network=choose(name), clock=SystemClock(), cell=name, engine=engine)
 
     return make
 

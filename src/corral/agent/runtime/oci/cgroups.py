@@ -169,6 +169,11 @@ class Cgroups:
     def pod(self, pod_uid: str) -> str:
         return f"{self.parent}/pod-{pod_uid}"
 
+    def pods(self) -> set[str]:
+        """The groups of pods that are there."""
+        found = (path for root in self._hierarchies.values() for path in (root / self.parent.lstrip("/")).glob("pod-*"))
+        return {f"{self.parent}/{path.name}" for path in found if path.is_dir()}
+
     def prepare(self) -> None:
         """Make the cell's group and the monitors' group."""
         self._make(self.parent, self._hierarchies)

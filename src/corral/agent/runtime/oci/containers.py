@@ -97,10 +97,12 @@ class Containers:
         self._exec_count = 0
         # More at once than there are processors only makes each of them wait.
         self._starting = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._starts: set[asyncio.Task[Container]] = set()
         self._watch = ExitWatch(layout.exits, self._on_exit_file)
 
     async def close(self) -> None:
         """Let go; containers and their monitors go on."""
+        await asyncio.gather(*self._starts, return_exceptions=True)
         self._watch.close()
         for held in self._held.values():
             self._forget_monitor(held)
@@ -123,6 +125,9 @@ class Containers:
             remove_tree(directory / "exec")
             held = self._held[record.spec.id] = Held(record)
             await self._adopt(held, same_boot=same_boot)
+        for path in [*self._layout.oci.iterdir(), *self._layout.exits.iterdir()]:
+            if path.name not in self._held and not path.name.startswith("."):
+                _remove(path)
 
     async def _adopt(self, held: Held, *, same_boot: bool) -> None:
         record, directory = held.record, self._layout.container(held.record.spec.id)
@@ -298,15 +303,22 @@ class Containers:
     # Starting and ending.
 
     async def start(self, container_id: str) -> Container:
-        held = self._find(container_id)
+        """Start it, to the end even if the caller is cancelled: a start that is broken off would be nobody's."""
+        task = asyncio.ensure_future(self._start_once(self._find(container_id)))
+        self._starts.add(task)
+        task.add_done_callback(self._starts.discard)
+        return await asyncio.shield(task)
+
+    async def _start_once(self, held: Held) -> Container:
         async with held.lock, self._starting:
             if held.record.started is None and held.record.finished is None:
                 try:
                     await self._start(held)
-                except RuntimeFailure as error:
+                except (RuntimeFailure, OSError) as error:
+                    message = error.message if isinstance(error, RuntimeFailure) else str(error)
                     self._clear_processes(held)
-                    self._finish(held, _START_ERROR, self._clock.now(), error.message, tell=False)
-                    raise
+                    self._finish(held, _START_ERROR, self._clock.now(), message, tell=False)
+                    raise RuntimeFailure("RunContainerError", message) from error
             return view(held.record)
 
     async def _start(self, held: Held) -> None:
@@ -370,7 +382,10 @@ class Containers:
         self._clear_processes(held)
         self._forget_monitor(held)
         record.pid = 0
-        self._save(held)
+        try:
+            self._save(held)
+        except OSError:  # the exit file is there all the same, and is read again by the next agent
+            log.exception("cannot note the end of container %s", record.spec.id)
         held.ended.set()
         if tell and not record.hidden:
             for listener in self._listeners:
@@ -567,6 +582,14 @@ def _text(path: str) -> str:
 def _read_pid(path: Path) -> int:
     text = _text(str(path)).strip()
     return int(text) if text.isdigit() else 0
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a directory with what is in it."""
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink()
 
 
 def _is_monitor_of(pid: int, container_id: str) -> bool:

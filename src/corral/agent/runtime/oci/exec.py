@@ -179,9 +179,13 @@ async def start(
     try:
         streams = _no_streams() if console is not None else _terminal() if tty else _pipes(stdin=stdin)
         process = await _spawn(argv, directory, streams)
-        await _first(process.wait(), started.wait())
-        if console is not None:
-            await _first(process.wait(), _take_terminal(process, console))
+        try:
+            await _first(process.wait(), started.wait())
+            if console is not None:
+                await _first(process.wait(), _take_terminal(process, console))
+        except BaseException:
+            await process.close()
+            raise
     finally:
         started.close()
         if console is not None:

@@ -37,5 +37,8 @@ class ExitWatch:
             self._ended(name)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
+        """Stop watching. Safe to repeat."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -54,6 +54,11 @@ class Sandboxes:
                 await self._disconnect(sandbox_id, ())
                 namespaces.destroy(self._layout.sandbox(sandbox_id))
         self._half_made.clear()
+        known = {record.spec.pod_uid for record in self._records.values()}
+        for group in self._cgroups.pods() - {self._cgroups.pod(uid) for uid in known}:
+            log.info("removing control group %s, whose pod is gone", group)
+            self._cgroups.kill(group)
+            self._cgroups.remove(group)
 
     def all(self) -> list[Sandbox]:
         return [self._view(record) for record in self._records.values()]
