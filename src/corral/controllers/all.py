@@ -1,6 +1,7 @@
 """The built-in controllers, under the names that Kubernetes gives them."""
 
 from corral.controllers.cronjobs.controller import CronJobController
+from corral.controllers.daemonsets.controller import DaemonSetController
 from corral.controllers.deployments.controller import DeploymentController
 from corral.controllers.garbagecollector.controller import GarbageCollector
 from corral.controllers.jobs.controller import JobController
@@ -30,6 +31,7 @@ def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Contr
         CronJobController(),
         ReplicaSetController(),
         DeploymentController(),
+        DaemonSetController(),
         PodGarbageCollector(),
         NodeLifecycleController(node_grace),
         GarbageCollector(),

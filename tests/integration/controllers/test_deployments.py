@@ -4,7 +4,7 @@ from typing import Any
 
 from corral.controllers.deployments.revisions import REVISION
 from corral.kinds import conditions
-from corral.kinds.resources import DEPLOYMENTS, EVENTS, PODS, REPLICA_SETS
+from corral.kinds.resources import CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, EVENTS, NODES, PODS, REPLICA_SETS
 from corral.kinds.types import Obj
 
 
@@ -120,3 +120,25 @@ async def test_deleting_in_every_way(cell: Any) -> None:
         REPLICA_SETS, lambda items: items and not items[0]["metadata"].get("ownerReferences")
     )
     assert left["spec"]["replicas"] == 2
+
+
+async def test_a_daemon_on_the_machine_and_its_update(cell: Any) -> None:
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    await cell.client.patch(NODES, "m1", ready, subresource="status")
+    made = deployment("every")
+    del made["spec"]["replicas"]
+    made["kind"] = "DaemonSet"
+    await cell.client.create(DAEMON_SETS, made)
+
+    def is_updated(obj: Obj) -> bool:
+        status = obj.get("status", {})
+        fields = ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
+        fresh = status.get("observedGeneration", 0) >= obj["metadata"]["generation"]
+        return fresh and all(status.get(field) == 1 for field in fields)
+
+    await cell.until(DAEMON_SETS, "every", is_updated)
+    template = {"spec": {"containers": [{"name": "c", "image": "v2"}]}}
+    await cell.client.patch(DAEMON_SETS, "every", {"spec": {"template": template}}, "default")
+    await cell.until(DAEMON_SETS, "every", lambda obj: obj["metadata"]["generation"] == 2 and is_updated(obj))
+    revisions = (await cell.client.list(CONTROLLER_REVISIONS, "default"))["items"]
+    assert sorted(revision["revision"] for revision in revisions) == [1, 2]

@@ -1,0 +1,1 @@
+"""DaemonSet: one pod of a template on each machine that fits."""
