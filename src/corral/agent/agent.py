@@ -222,7 +222,7 @@ class Agent:
         if event.new is None:
             worker = self._workers.get(event.obj["metadata"]["uid"])
             if worker is not None:
-                worker.gone()
+                worker.gone(event.obj)
             return
         self._pod(event.new)
 

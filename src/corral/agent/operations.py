@@ -117,7 +117,6 @@ class Operations:
             attempt=start.attempt,
             image=start.image_id,
             layout=services.layout,
-            volumes=volumes,
             mounts=mounts,
             machine_memory=services.machine.capacity.get("memory", 0),
             target_pid_namespace=pids,

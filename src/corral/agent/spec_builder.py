@@ -3,9 +3,8 @@
 Formulas (cpu shares, quotas, oom_score_adj) are the kubelet's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from corral.agent.env import ConfigError, expand
 from corral.agent.layout import Layout
@@ -110,8 +109,6 @@ class Place:
     attempt: int
     image: str
     layout: Layout
-    volumes: Mapping[str, Path]
-    """Directories (or files) of prepared volumes, by name; sub paths are resolved already, see `mounts`."""
     mounts: Sequence[Mount]
     """The container's volume mounts."""
     machine_memory: int

@@ -98,8 +98,9 @@ class PodWorker:
         self.pod = pod
         self._wake.set()
 
-    def gone(self) -> None:
-        """The object is no longer in the API."""
+    def gone(self, last: Obj) -> None:
+        """The object is no longer in the API; its last state says how much grace containers get."""
+        self.pod = last
         self._see(gone=True)
 
     def reject(self, reason: str, message: str) -> None:

@@ -1,5 +1,6 @@
 """The agent as a whole, on a runtime in memory and an API in a dictionary."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -89,12 +90,19 @@ async def test_deletion_reports_the_end_and_leaves_nothing(rig: Any) -> None:
     assert rig.api.statuses[-1] is not None
 
 
-async def test_a_forced_deletion_clears_up(rig: Any) -> None:
+@pytest.mark.parametrize("forced", [True, False])
+async def test_a_pod_that_vanishes_is_cleared_up(rig: Any, forced: bool) -> None:
     key = rig.add_pod()
     await rig.settled()
+    containers = await rig.runtime.containers()
+    rig.runtime.process(containers[0].id).ignored_signals.add(signal.SIGTERM)
+    if forced:
+        pod = rig.api.objects[key]
+        metadata = {**pod["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}
+        rig.api.objects[key] = {**pod, "metadata": metadata}
     rig.api.remove(key, {})
     await rig.settled()
-    await rig.advance(31)
+    await rig.advance(0.1 if forced else 30.1)
     assert await rig.runtime.sandboxes() == ()
 
 

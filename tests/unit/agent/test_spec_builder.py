@@ -36,7 +36,7 @@ def resources(requests: Obj | None = None, limits: Obj | None = None) -> Obj:
 
 
 def built(obj: Obj, mounts: list[Mount] | None = None) -> ContainerSpec:
-    place = Place("id", "box", 2, "sha", Layout(Path("/d")), {}, mounts or [], 8 * GIB)
+    place = Place("id", "box", 2, "sha", Layout(Path("/d")), mounts or [], 8 * GIB)
     return container_spec(obj, obj["spec"]["containers"][0], [("A", "1")], place)
 
 

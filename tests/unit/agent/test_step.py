@@ -294,6 +294,17 @@ def test_sidecars_restart_while_main_runs_and_end_after_it() -> None:
     assert over.instructions == ()
 
 
+def test_ephemeral_containers_run_once_and_count_for_nothing() -> None:
+    subject = pod(ephemeralContainers=[{"name": "debug"}], restartPolicy="Never")
+    begun = step(subject, seen(running(), images={"debug": 0}), {}, NOW)
+    assert begun.instructions == (StartContainer("debug", 0, "sha", 0),)
+    over = step(subject, seen(running(), exited("debug", code=1)), begun.status, NOW)
+    assert over.instructions == ()
+    assert over.status["phase"] == "Running"
+    assert condition(over.status, "Ready")["status"] == "True"
+    assert state(over.status, "debug", "ephemeralContainerStatuses")["state"]["terminated"]["exitCode"] == 1
+
+
 # Probes and hooks.
 
 
