@@ -64,7 +64,8 @@ async def test_cp_both_ways(cell: Any, kubectl: Path, env: dict[str, str], tmp_p
 
 @pytest.mark.parametrize(("kubectl", "env"), CASES)
 async def test_attach_joins_the_main_process(cell: Any, kubectl: Path, env: dict[str, str]) -> None:
-    cell.runtime.main = ("sh", "-c", "read line; echo got $line")
+    # The exit code of the main process is no failure of the attach.
+    cell.runtime.main = ("sh", "-c", "read line; echo got $line; exit 3")
     code, out, err = await cell.kubectl(kubectl, "attach", "-i", "web", stdin=b"hello\n", **env)
     assert code == 0, err
     assert b"got hello\n" in out

@@ -74,6 +74,22 @@ async def test_certificates_are_renewed_after_two_thirds_of_their_life(pki: Pki,
     assert after.not_valid_after_utc > before.not_valid_after_utc
 
 
+async def test_lent_contexts_get_new_certificates_too(pki: Pki, clock: FakeClock) -> None:
+    context = pki.client_context("kube-apiserver-kubelet-client", [])
+    before = context.cert_store_stats()
+    lent = pki._lent[0]
+    assert lent.certificate is not None
+    serial = lent.certificate.serial_number
+    await clock.advance(timedelta(days=240).total_seconds())
+    pki.renew()
+    assert lent.certificate.serial_number == serial
+    await clock.advance(timedelta(days=10).total_seconds())
+    pki.renew()
+    assert lent.certificate.serial_number != serial
+    assert context.cert_store_stats() == before
+    assert sorted(os.listdir(pki.directory)) == sorted(FILES)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.sets(st.sampled_from([name for name in FILES if name != "ca.key"])))
 def test_what_a_crash_left_out_is_made(missing: set[str]) -> None:

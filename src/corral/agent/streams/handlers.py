@@ -12,7 +12,7 @@ from aiohttp import web
 from corral.agent.runtime.api import Process, Runtime
 from corral.agent.streams import netns, portforward, spdy_client, websocket_client
 from corral.agent.streams.connection import Connection
-from corral.agent.streams.remotecommand import Options, failure_word, serve
+from corral.agent.streams.remotecommand import Client, Options, failure_word, serve
 from corral.agent.streams.spdy import SpdyError
 from corral.agent.streams.tunnel import WebSocketBytes
 from corral.base.errors import CorralError
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Start: TypeAlias = Callable[[Options], Awaitable[Process]]
+_Attend: TypeAlias = Callable[[Client], Awaitable[None]]
 # A paste into a terminal is one message; kubectl's own are 32 KiB.
 _LARGEST_MESSAGE = 16 * 1024 * 1024
 
@@ -74,7 +75,7 @@ def attach_handler(runtime: Runtime, find_container: FindContainer) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         options = Options.parse(request.query, ())
         container = _container(request, find_container)
-        return await _remote_command(request, options, functools.partial(start, container))
+        return await _remote_command(request, options, functools.partial(start, container), attached=True)
 
     return _refusing(handle)
 
@@ -120,13 +121,26 @@ def _is_websocket(request: web.Request) -> bool:
     return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
-async def _remote_command(request: web.Request, options: Options, start: _Start) -> web.StreamResponse:
+async def _remote_command(
+    request: web.Request, options: Options, start: _Start, *, attached: bool = False
+) -> web.StreamResponse:
+    async def attend(client: Client) -> None:
+        try:
+            process = await start(options)
+        except (CorralError, OSError) as error:
+            doing = "attaching to" if attached else "executing command in"
+            said = error.message if isinstance(error, CorralError) else error
+            with contextlib.suppress(ConnectionError):
+                await client.finish(failure_word(f"error {doing} container: {said}", client.version))
+            return
+        await serve(process, client, options, attached=attached)
+
     if _is_websocket(request):
-        return await _over_websocket(request, options, start)
-    return await _over_spdy(request, options, start)
+        return await _over_websocket(request, attend)
+    return await _over_spdy(request, options, attend)
 
 
-async def _over_spdy(request: web.Request, options: Options, start: _Start) -> web.StreamResponse:
+async def _over_spdy(request: web.Request, options: Options, attend: _Attend) -> web.StreamResponse:
     protocol = spdy_client.negotiate(request.headers.getall(spdy_client.HEADER, []))
     if not protocol:
         return _no_protocol(list(spdy_client.PROTOCOLS))
@@ -136,7 +150,7 @@ async def _over_spdy(request: web.Request, options: Options, start: _Start) -> w
     try:
         client = await gathering.client()
         if client is not None:
-            await _attend(client, options, start)
+            await attend(client)
         else:
             log.info("the client of %s did not open its streams", request.path)
     finally:
@@ -161,7 +175,7 @@ def _no_protocol(known: list[str]) -> web.StreamResponse:
     return response
 
 
-async def _over_websocket(request: web.Request, options: Options, start: _Start) -> web.StreamResponse:
+async def _over_websocket(request: web.Request, attend: _Attend) -> web.StreamResponse:
     socket = web.WebSocketResponse(
         protocols=tuple(websocket_client.PROTOCOLS), compress=False, max_msg_size=_LARGEST_MESSAGE, autoping=True
     )
@@ -170,26 +184,13 @@ async def _over_websocket(request: web.Request, options: Options, start: _Start)
     reading = asyncio.create_task(client.run(), name="websocket read")
     try:
         await client.greet()
-        await _attend(client, options, start)
+        await attend(client)
         # The client answers our closing; its reader ends then.
         await asyncio.wait((reading,), timeout=5)
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
     return socket
-
-
-async def _attend(
-    client: spdy_client.SpdyClient | websocket_client.WebSocketClient, options: Options, start: _Start
-) -> None:
-    try:
-        process = await start(options)
-    except (CorralError, OSError) as error:
-        message = f"error executing command in container: {error.message if isinstance(error, CorralError) else error}"
-        with contextlib.suppress(ConnectionError):
-            await client.finish(failure_word(message, client.version))
-        return
-    await serve(process, client, options)
 
 
 async def _tunnel(request: web.Request, dial: portforward.Dial) -> web.StreamResponse:

@@ -75,8 +75,12 @@ class Client(Protocol):
         """Send the last word on the error stream and end all streams."""
 
 
-async def serve(process: Process, client: Client, options: Options) -> None:
-    """Join a process to a client until the process has ended or the client is gone, then let go of the process."""
+async def serve(process: Process, client: Client, options: Options, *, attached: bool = False) -> None:
+    """Join a process to a client until the process has ended or the client is gone, then let go of the process.
+
+    The client is told the exit code, unless it is `attached` to a container's main process: how that ended stands in
+    the pod's status, and kubectl takes anything but success for a broken attach.
+    """
     feeders = [asyncio.create_task(_feed_sizes(process, client), name="resize")]
     if options.stdin:
         feeders.append(asyncio.create_task(_feed_stdin(process, client), name="stdin"))
@@ -85,7 +89,7 @@ async def serve(process: Process, client: Client, options: Options) -> None:
     try:
         await asyncio.wait((end, gone), return_when=asyncio.FIRST_COMPLETED)
         if end.done():
-            await client.finish(final_word(end.result(), client.version))
+            await client.finish(final_word(0 if attached else end.result(), client.version))
     except ConnectionError:
         log.debug("the client went away before it was told the end")
     finally:

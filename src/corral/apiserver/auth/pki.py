@@ -12,11 +12,14 @@ authority's key was lost is refused by name, because a new authority would shut 
 
 import ipaddress
 import logging
+import secrets
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -45,6 +48,18 @@ _ALWAYS = (
 _SYSTEM_CLOCK = SystemClock()
 
 
+_Issue: TypeAlias = Callable[[], tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class _Lent:
+    """A context whose certificate exists nowhere else."""
+
+    context: ssl.SSLContext
+    issue: _Issue
+    certificate: x509.Certificate | None = None
+
+
 class Pki:
     """The authority and what it signs. Build it with `open`."""
 
@@ -62,6 +77,7 @@ class Pki:
         self._hosts = server_hosts(hosts)
         self._clock = clock
         self._context: ssl.SSLContext | None = None
+        self._lent: list[_Lent] = []
 
     @classmethod
     def open(cls, directory: Path, *, hosts: Sequence[str], clock: Clock = _SYSTEM_CLOCK) -> "Pki":
@@ -88,7 +104,7 @@ class Pki:
         return certificates.certificate_pem(self._authority.certificate)
 
     def renew(self) -> bool:
-        """Reissue what is due; a context in use takes the new certificate for its next handshakes.
+        """Reissue what is due; contexts in use, lent ones too, take new certificates for their next handshakes.
 
         Call it about once a day in a long-lived process. Returns whether the server's certificate is a new one.
         """
@@ -96,6 +112,9 @@ class Pki:
         renewed = self._renew(
             "apiserver", lambda: self.issue_serving("kube-apiserver", self._hosts), frozenset(self._hosts)
         )
+        for lent in self._lent:
+            if lent.certificate is not None and certificates.is_due(lent.certificate, self._clock.now()):
+                self._load(lent)
         if renewed and self._context is not None:
             self._context.load_cert_chain(self.directory / "apiserver.crt", self.directory / "apiserver.key")
         return renewed
@@ -128,28 +147,32 @@ class Pki:
     def agent_server_context(self, name: str, hosts: Sequence[str]) -> ssl.SSLContext:
         """TLS as an agent beside this server speaks it: the caller must show a certificate of this authority."""
         context = server_context(self.ca_pem, require_client=True)
-        pems = self.issue_serving(f"system:node:{name}", hosts, ["system:nodes"])
-        self._load_pair(context, f"agent-{name}", pems)
+        self._lend(context, lambda: self.issue_serving(f"system:node:{name}", hosts, ["system:nodes"]))
         return context
 
-    def client_context(self, name: str, groups: Sequence[str], ttl: timedelta = LEAF_LIFE) -> ssl.SSLContext:
-        """TLS for a client of this cell that acts as `name`."""
+    def client_context(self, name: str, groups: Sequence[str]) -> ssl.SSLContext:
+        """TLS for a client beside this server that acts as `name`."""
         context = client_context(self.ca_pem)
-        self._load_pair(
-            context, f"client-{name.replace(':', '-').replace('/', '-')}", self.issue_client(name, groups, ttl)
-        )
+        self._lend(context, lambda: self.issue_client(name, groups, LEAF_LIFE))
         return context
 
-    def _load_pair(self, context: ssl.SSLContext, stem: str, pems: tuple[bytes, bytes]) -> None:
-        # SSLContext reads files only; the pair lives on disk no longer than this call.
-        path = self.directory / f".{stem}.pem"
-        write_private(path, pems[0] + pems[1])
+    def _lend(self, context: ssl.SSLContext, issue: _Issue) -> None:
+        lent = _Lent(context, issue)
+        self._load(lent)
+        self._lent.append(lent)
+
+    def _load(self, lent: "_Lent") -> None:
+        certificate, key = lent.issue()
+        lent.certificate = x509.load_pem_x509_certificate(certificate)
+        # SSLContext reads files only; the pair lies on disk no longer than this call.
+        path = self.directory / f".lent.{secrets.token_hex(6)}"
+        write_private(path, certificate + key)
         try:
-            context.load_cert_chain(path)
+            lent.context.load_cert_chain(path)
         finally:
             path.unlink()
 
-    def _renew(self, stem: str, issue: Callable[[], tuple[bytes, bytes]], hosts: frozenset[str]) -> bool:
+    def _renew(self, stem: str, issue: _Issue, hosts: frozenset[str]) -> bool:
         certificate_path, key_path = self.directory / f"{stem}.crt", self.directory / f"{stem}.key"
         if self._is_good(certificate_path, key_path, hosts):
             return False

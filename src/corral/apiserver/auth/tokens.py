@@ -115,7 +115,7 @@ class TokenIssuer:
         now = self._clock.now().timestamp()
         if found is None:
             found = self._verify(token, asked, now)
-            self._remember((digest, asked), found, now)
+            self._remember((digest, asked), found)
         elif now >= found.expires or not self._stand(found.needs):
             del self._remembered[(digest, asked)]
             raise unauthorized()
@@ -225,11 +225,9 @@ class TokenIssuer:
                 return False
         return True
 
-    def _remember(self, key: tuple[bytes, tuple[str, ...]], verified: Verified, now: float) -> None:
+    def _remember(self, key: tuple[bytes, tuple[str, ...]], verified: Verified) -> None:
         if len(self._remembered) >= _REMEMBERED:
-            self._remembered = {k: v for k, v in self._remembered.items() if now < v.expires and self._stand(v.needs)}
-        while len(self._remembered) >= _REMEMBERED:
-            self._remembered.pop(next(iter(self._remembered)))
+            del self._remembered[next(iter(self._remembered))]
         self._remembered[key] = verified
 
 
