@@ -12,7 +12,7 @@ from corral.agent import preflight
 from corral.agent.runtime import syscalls
 from corral.agent.runtime.api import PortMapping, RuntimeFailure
 from corral.agent.runtime.images import reference, skopeo
-from corral.agent.runtime.images.host import HostImage
+from corral.agent.runtime.images.host import HostImage, mounts
 from corral.agent.runtime.oci import conmon, engine, exec, filters, machine, network, rootfs, seccomp, users
 
 
@@ -285,6 +285,15 @@ def test_the_host_image_holds_nothing_secret(tmp_path: Path) -> None:
     assert tree.exists()
     image.remove_unused(set())
     assert not tree.exists()
+
+
+def test_what_is_mounted_below_usr_is_bound_by_itself() -> None:
+    lines = ["1 0 8:1 / / rw - ext4 d rw", "2 1 8:2 / /usr/local rw - ext4 d rw", "3 1 0:5 / /usrx rw - tmpfs t rw"]
+    found = mounts("\n".join(lines))
+    assert [(mount.target, mount.read_only) for mount in found] == [
+        ("/usr", True),
+        ("/usr/local", True),
+    ]
 
 
 def test_registries_are_quoted_without_decoration() -> None:

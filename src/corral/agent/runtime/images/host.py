@@ -18,7 +18,6 @@ from corral.agent.runtime.api import Image, Mount
 
 ID = "host"
 CONFIG = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "WorkingDir": "/"}
-MOUNTS = (Mount("/usr", "/usr", read_only=True),)
 
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _EMPTY = {"root": 0o700, "home": 0o755, "run": 0o755, "work": 0o755, "opt": 0o755, "mnt": 0o755, "var": 0o755}
@@ -67,6 +66,13 @@ _GENERATED = {
 }
 
 
+def mounts(mountinfo: str) -> tuple[Mount, ...]:
+    """/usr, and what is mounted below it (in a /proc/PID/mountinfo), each as a mount of its own."""
+    points = dict.fromkeys(line.split()[4] for line in mountinfo.splitlines())
+    below = [point for point in points if point.startswith("/usr/") and "\\" not in point]
+    return tuple(Mount(path, path, read_only=True) for path in ("/usr", *below))
+
+
 class HostImage:
     """Makes and finds the trees below `directory`. `machine` is the root of the machine."""
 
@@ -78,6 +84,10 @@ class HostImage:
     @property
     def image(self) -> Image:
         return Image(id=ID, references=(ID,), size=0, config=CONFIG)
+
+    def mounts(self) -> tuple[Mount, ...]:
+        """What is bound into each container, as it is now."""
+        return mounts(Path("/proc/self/mountinfo").read_text())
 
     def layer(self) -> str:
         """The directory that containers stand on; made now if the machine has changed."""

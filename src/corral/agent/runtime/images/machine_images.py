@@ -44,7 +44,7 @@ class MachineImages:
     async def find(self, reference: str) -> Stored | None:
         """The image, ready to stand on."""
         if reference == host.ID:
-            return Stored(self.host.image, [self.host.layer()], host.MOUNTS)
+            return Stored(self.host.image, [self.host.layer()], self.host.mounts())
         record = self._record(reference)
         return Stored(record.image, self._store.layer_paths(record)) if record is not None else None
 

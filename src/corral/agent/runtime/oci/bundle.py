@@ -195,9 +195,9 @@ def _mounts(spec: ContainerSpec, around: Surroundings, host: Host) -> list[Confi
     ]
     given = {mount.target.rstrip("/") for mount in spec.mounts}
     made = [mount for mount in made if mount["destination"] not in given]
-    every = [*around.image_mounts, *spec.mounts]
     # A mount below another's target has to come after it.
-    return made + [_bind(mount) for mount in sorted(every, key=lambda mount: mount.target.count("/"))]
+    every = sorted([*around.image_mounts, *spec.mounts], key=lambda mount: mount.target.count("/"))
+    return made + [_image_bind(mount) if mount in around.image_mounts else _bind(mount) for mount in every]
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> Config:
@@ -206,6 +206,11 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> Config:
 
 def _bind(mount: Mount) -> Config:
     return _mount(mount.target, "bind", mount.source, "rbind", mount.propagation, "ro" if mount.read_only else "rw")
+
+
+def _image_bind(mount: Mount) -> Config:
+    """A part of the machine as a part of the image: not with what is mounted below it, which `ro` would not cover."""
+    return _mount(mount.target, "bind", mount.source, "bind", "rprivate", "ro", "nosuid", "nodev")
 
 
 def _linux(spec: ContainerSpec, around: Surroundings, host: Host) -> Config:
