@@ -76,7 +76,11 @@ def test_pruning_and_defaults() -> None:
     obj, causes = checked(installed(), given)
     assert causes == []
     assert obj["spec"] == {
-        "cron": "1", "replicas": 1, "maybe": None, "free": {"any": [None]}, "port": "http",
+        "cron": "1",
+        "replicas": 1,
+        "maybe": None,
+        "free": {"any": [None]},
+        "port": "http",
         "parts": [{"name": "a", "size": 3}],
     }
 

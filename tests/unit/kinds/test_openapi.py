@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.kinds import openapi
+from corral.kinds import openapi, openapi_proto
 from corral.kinds.registry import Registry
 from corral.kinds.types import Obj
 
@@ -92,3 +92,47 @@ def test_prose_comes_with_the_package_and_only_then(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(openapi, "_prose", dict)
     silent = openapi.openapi_v3(registry, "apps", "v1")["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"]
     assert "description" not in silent
+
+
+def fields_of(body: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a protobuf message: lengths and varints, which is all that the encoder writes."""
+
+    def varint(at: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            byte = body[at]
+            value |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                return value, at
+
+    at = 0
+    while at < len(body):
+        tag, at = varint(at)
+        value, at = varint(at)
+        if tag & 7 == 2:
+            yield tag >> 3, body[at : at + value]
+            at += value
+        else:
+            assert tag & 7 == 0
+            yield tag >> 3, value
+
+
+def only(body: bytes, field: int) -> bytes:
+    found: bytes = next(value for number, value in fields_of(body) if number == field)
+    return found
+
+
+def test_protobuf_says_what_the_json_says(with_crd: Registry) -> None:
+    document = openapi.openapi_v2(with_crd)
+    encoded = openapi_proto.encode(document)
+    assert only(encoded, 1) == b"2.0"
+    models = {only(entry, 1).decode(): only(entry, 2) for _, entry in fields_of(only(encoded, 9))}
+    assert models.keys() == document["definitions"].keys()
+    config_map = models["io.k8s.api.core.v1.ConfigMap"]
+    properties = {only(entry, 1).decode() for _, entry in fields_of(only(config_map, 25))}
+    assert properties == document["definitions"]["io.k8s.api.core.v1.ConfigMap"]["properties"].keys()
+    extensions = {only(value, 1): only(only(value, 2), 2) for number, value in fields_of(config_map) if number == 31}
+    assert b'"kind":"ConfigMap"' in extensions[b"x-kubernetes-group-version-kind"]
+    paths = {only(entry, 1).decode() for _, entry in fields_of(only(encoded, 8))}
+    assert paths == document["paths"].keys()

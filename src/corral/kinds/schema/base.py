@@ -107,7 +107,8 @@ class Schema:
 
         Raises:
             StatusError: 400, if a value of a built-in kind has the wrong JSON type, or is no quantity where one must
-                be. For that, Kubernetes never gets as far as validation. Custom resources are pruned as far as their types fit; `validate` names the rest.
+                be: Kubernetes never gets as far as validation then. Custom resources are pruned as far as their types
+                fit; `validate` names the rest.
         """
         dropped: list[str] = []
         try:

@@ -323,7 +323,7 @@ class QuantitySchema(StringSchema):
     flat: ClassVar[bool] = False
 
     def _prune(self, value: Any, path: Path | None, dropped: list[str]) -> None:
-        if value.__class__ not in self.accepts:
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
             raise Mistyped(path, value, "resource.Quantity")
         try:
             quantities.canonical(value)
