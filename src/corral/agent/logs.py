@@ -72,7 +72,12 @@ async def read(path: Path, options: LogOptions, ended: asyncio.Event) -> AsyncIt
 
 
 def _whole(path: Path, options: LogOptions, render: "_Renderer") -> Iterator[bytes]:
-    for raw in _records(path, options.tail):
+    return _batches(_records(path, options.tail), render)
+
+
+def _batches(records: Iterator[bytes], render: "_Renderer") -> Iterator[bytes]:
+    """Records as chunks for the user."""
+    for raw in records:
         render.add(raw)
         if render.size >= _BATCH or render.full:
             yield render.take()
@@ -83,25 +88,29 @@ def _whole(path: Path, options: LogOptions, render: "_Renderer") -> Iterator[byt
         yield rest
 
 
-def _records(path: Path, tail: int | None) -> Iterator[bytes]:
-    """Records of all files, or those that make the last `tail` lines."""
+def _records(path: Path, tail: int | None, end: int = -1) -> Iterator[bytes]:
+    """Records of all files, or those that make the last `tail` lines; the current file counts up to `end` only."""
     everything = files(path)
     if tail is None:
         for found in everything:
-            with _open(found) as stream:
-                for raw in stream:
-                    yield raw.rstrip(b"\n")
+            yield from _records_of(found)
         return
     blocks: list[list[bytes]] = []
     missing = tail
     for found in reversed(everything):
         if missing <= 0:
             break
-        records = _last_records(found, missing)
+        records = _last_records(found, missing, end if found == path else -1)
         missing -= sum(1 for raw in records if not _is_partial(raw))
         blocks.append(records)
     for block in reversed(blocks):
         yield from block
+
+
+def _records_of(path: Path) -> Iterator[bytes]:
+    with _open(path) as stream:
+        for raw in stream:
+            yield raw.rstrip(b"\n")
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -113,14 +122,12 @@ def _is_partial(raw: bytes) -> bool:
     return line is not None and line.partial
 
 
-def _last_records(path: Path, lines: int) -> list[bytes]:
-    """Records at the end of one file that make its last `lines` lines, reading backwards in blocks."""
-    if lines <= 0:
-        return []
+def _last_records(path: Path, lines: int, end: int = -1) -> list[bytes]:
+    """Records before `end` (-1: the file's end) that make the last `lines` lines, reading backwards in blocks."""
     with _open(path) as stream:
-        end = stream.seek(0, io.SEEK_END) if path.suffix != ".gz" else -1
-        if end < 0:
+        if path.suffix == ".gz":
             return _cut(stream.read().split(b"\n"), lines)
+        end = stream.seek(0, io.SEEK_END) if end < 0 else end
         tail = b""
         while end > 0:
             start = max(0, end - _CHUNK)
@@ -151,38 +158,35 @@ async def _follow(
     """What is there, then what comes, over rotations, until the container has ended."""
     reader = _Reader(path)
     try:
-        for raw in _records_before(path, options.tail, reader):
-            render.add(raw)
-        while True:
+        for chunk in _batches(_history(path, options.tail, reader), render):
+            yield chunk
+        while not render.full:
             watch.changed.clear()
             # Whether it has ended must be known before reading: what is written last is then read for sure.
             over = ended.is_set()
-            for raw in reader.available():
+            records = reader.batch()
+            for raw in records:
                 render.add(raw)
-                if render.full:
-                    break
             chunk = render.take()
             if chunk:
                 yield chunk
-            if render.full or (over and not chunk):
+            elif not records and over:
                 return
-            if not over and not chunk:
+            elif not records:
                 await _either(watch.changed, ended)
     finally:
         reader.close()
 
 
-def _records_before(path: Path, tail: int | None, reader: "_Reader") -> Iterator[bytes]:
-    """Everything up to now; the reader then stands where it ends in the current file."""
+def _history(path: Path, tail: int | None, reader: "_Reader") -> Iterator[bytes]:
+    """What the reader, which is given its place first, will not tell: nothing is told twice or left out."""
     if tail is not None:
-        reader.skip_to_end()
-        yield from _records(path, tail)
+        yield from _records(path, tail, reader.skip_to_end())
         return
+    current = reader.start()
     for found in files(path):
-        if found != path:
-            with _open(found) as stream:
-                for raw in stream:
-                    yield raw.rstrip(b"\n")
+        if found.stat().st_ino != current:
+            yield from _records_of(found)
 
 
 async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
@@ -203,29 +207,33 @@ class _Reader:
         self._stream: IO[bytes] | None = None
         self._rest = b""
 
-    def skip_to_end(self) -> None:
-        """Start after the last whole record that is there now."""
-        if self._open():
-            stream = self._stream
-            assert stream is not None
-            size = stream.seek(0, io.SEEK_END)
-            back = min(size, _CHUNK)
-            stream.seek(size - back)
-            tail = stream.read(back)
-            stream.seek(size - (len(tail) - tail.rfind(b"\n") - 1))
+    def start(self) -> int:
+        """Open the current file, if it is there; its inode, or 0."""
+        return _inode_of(self._stream) if self._open() and self._stream is not None else 0
 
-    def available(self) -> Iterator[bytes]:
-        while True:
-            if not self._open() or self._stream is None:
-                return
+    def skip_to_end(self) -> int:
+        """Start after the last whole record that is there now; returns where that is."""
+        if not self._open() or self._stream is None:
+            return 0
+        size = self._stream.seek(0, io.SEEK_END)
+        back = min(size, _CHUNK)
+        self._stream.seek(size - back)
+        tail = self._stream.read(back)
+        return self._stream.seek(size - (len(tail) - tail.rfind(b"\n") - 1))
+
+    def batch(self) -> list[bytes]:
+        """The next records, at most a batch of them; none if there are none yet."""
+        while self._open() and self._stream is not None:
             data = self._stream.read(_BATCH)
             if data:
                 *whole, self._rest = (self._rest + data).split(b"\n")
-                yield from whole
+                if whole:
+                    return whole
             elif self._rotated():
                 self.close()
             else:
-                return
+                break
+        return []
 
     def _open(self) -> bool:
         if self._stream is None:

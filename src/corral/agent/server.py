@@ -128,8 +128,7 @@ class AgentServer:
         previous = _flag(request, "previous")
         found = self._pods.log(pod, name, previous=previous)
         if found is None:
-            which = "previous terminated container" if previous else "container"
-            raise web.HTTPBadRequest(text=f'{which} "{name}" in pod "{pod["metadata"]["name"]}" not found')
+            raise web.HTTPBadRequest(text=_no_log(pod, name, previous=previous))
         path, ended = found
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
@@ -201,6 +200,17 @@ def _is_allowed(request: web.Request) -> bool:
 def _containers(pod: Obj) -> list[Obj]:
     spec = pod["spec"]
     return [found for part in ("initContainers", "containers", "ephemeralContainers") for found in spec.get(part) or ()]
+
+
+def _no_log(pod: Obj, name: str, *, previous: bool) -> str:
+    where = f'container "{name}" in pod "{pod["metadata"]["name"]}"'
+    if previous:
+        return f"previous terminated {where} not found"
+    status = pod.get("status") or {}
+    everyone = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    states = [found.get("state") or {} for found in everyone if found["name"] == name]
+    reason = (states[0].get("waiting") or {}).get("reason") if states else ""
+    return f"{where} is waiting to start: {reason or 'ContainerCreating'}"
 
 
 def _flag(request: web.Request, name: str) -> bool:

@@ -118,6 +118,9 @@ async def test_logs_and_files_through_the_api_server(cell: Any) -> None:
             assert (response.status, await response.text()) == (200, "hello\n")
         async with session.get(logs, params={"container": "none"}) as response:
             assert response.status >= 400
+        async with session.get(logs, params={"previous": "true"}) as response:
+            assert response.status == 400
+            assert "previous terminated container" in await response.text()
     work = cell.agent.layout.volume(pod["metadata"]["uid"], "work")
     assert (work / "in.txt").read_text() == "input"
     agent = f"https://127.0.0.1:{cell.agent.port}/files/default/web"
@@ -129,6 +132,16 @@ async def test_logs_and_files_through_the_api_server(cell: Any) -> None:
                     assert tar.getnames() == ["in.txt"]
         async with session.get(agent, params={"volume": "work", "path": "../../x"}) as response:
             assert response.status == 404
+
+
+async def test_a_container_that_waits_has_no_log_and_says_why(cell: Any) -> None:
+    await cell.pod("waits", containers=[{"name": "main", "image": "example.com/none:1"}])
+    await cell.until("waits", lambda pod: "ErrImagePull" in str(pod.get("status")))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls(cell))) as session:
+        logs = f"{cell.url}/api/v1/namespaces/default/pods/waits/log"
+        async with session.get(logs) as response:
+            assert response.status == 400
+            assert 'container \\"main\\" in pod \\"waits\\" is waiting to start: ' in await response.text()
 
 
 async def test_strangers_are_turned_away(cell: Any) -> None:
