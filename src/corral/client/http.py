@@ -131,6 +131,8 @@ class HttpTransport:
                         event = orjson.loads(line)
                         yield WatchEvent(event["type"], event["object"])
                 del pending[:start]
+        except orjson.JSONDecodeError as error:
+            raise ConnectionError(f"cannot read the watch of {self.server_url}: {error}") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
 

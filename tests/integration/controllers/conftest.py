@@ -86,11 +86,25 @@ class Kubelet:
 class Cell:
     """What the tests use."""
 
-    def __init__(self, server: ApiServer, client: Client, kubelet: Kubelet, runner: Runner) -> None:
+    def __init__(self, server: ApiServer, client: Client, kubelet: Kubelet, make_runner: Callable[[], Runner]) -> None:
         self.server = server
         self.client = client
         self.kubelet = kubelet
-        self.runner = runner
+        self._make_runner = make_runner
+        self._task: asyncio.Task[None] | None = None
+
+    async def start_controllers(self) -> None:
+        """Start all controllers and wait until they work."""
+        self.runner = self._make_runner()
+        self._task = asyncio.create_task(self.runner.run())
+        async with asyncio.timeout(SECONDS):
+            await self.runner.synced.wait()
+
+    async def stop_controllers(self) -> None:
+        """End all controllers in the middle of whatever they do."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def until(
         self, resource: Resource, name: str, check: Callable[[Obj], Any], namespace: str = "default"
@@ -171,17 +185,20 @@ async def cell() -> AsyncIterator[Cell]:
         )
 
     shared = _as(server, "system:kube-controller-manager", "system:authenticated")
-    runner = Runner(shared, controllers(ca_pem="PEM"), clock, rng=rng, client_for=client_for)
+
+    def make_runner() -> Runner:
+        return Runner(shared, controllers(ca_pem="PEM"), clock, rng=rng, client_for=client_for)
+
     kubelet = Kubelet(admin, clock)
-    tasks = [asyncio.create_task(runner.run()), asyncio.create_task(kubelet.run())]
+    task = asyncio.create_task(kubelet.run())
+    made = Cell(server, admin, kubelet, make_runner)
     try:
-        async with asyncio.timeout(SECONDS):
-            await runner.synced.wait()
-        yield Cell(server, admin, kubelet, runner)
+        await made.start_controllers()
+        yield made
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await made.stop_controllers()
         await server.stop()
         await authorizer.stop()
         await store.close()

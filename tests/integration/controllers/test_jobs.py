@@ -48,6 +48,19 @@ async def test_parallel_completions_are_each_counted_once(cell: Any) -> None:
     assert len(pods) == 25
 
 
+async def test_restarts_of_the_controllers_lose_no_completion(cell: Any) -> None:
+    cell.kubelet.ends = lambda pod: "Succeeded"
+    await cell.client.create(JOBS, job("many", completions=60, parallelism=12))
+    for succeeded in (5, 20, 40):
+        await cell.until(JOBS, "many", lambda obj, least=succeeded: obj.get("status", {}).get("succeeded", 0) >= least)
+        await cell.stop_controllers()
+        await cell.start_controllers()
+    done = await cell.until(JOBS, "many", is_complete)
+    assert done["status"]["succeeded"] == 60
+    assert done["status"].get("failed", 0) == 0
+    assert len((await cell.client.list(PODS, "default"))["items"]) == 60
+
+
 async def test_indexed_pods_know_their_index(cell: Any) -> None:
     cell.kubelet.ends = lambda pod: "Succeeded"
     await cell.client.create(JOBS, job("ix", completions=4, parallelism=4, completionMode="Indexed"))

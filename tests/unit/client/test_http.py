@@ -155,6 +155,13 @@ async def test_a_broken_stream_is_an_os_error(server: Server, client: Client) ->
             await anext(events)
 
 
+async def test_nonsense_on_a_watch_is_an_os_error(server: Server, client: Client) -> None:
+    server.handler = streams(b"<html>\n")
+    async with client.watch(PODS) as events:
+        with pytest.raises(OSError, match="cannot read the watch"):
+            await anext(events)
+
+
 async def test_nobody_there_is_an_os_error() -> None:
     transport = HttpTransport("http://127.0.0.1:1")
     with pytest.raises(OSError, match=r"127\.0\.0\.1"):

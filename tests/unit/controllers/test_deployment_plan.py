@@ -131,7 +131,7 @@ def test_a_first_rollout() -> None:
     assert made == Plan(made.status)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     replicas=st.integers(1, 12),

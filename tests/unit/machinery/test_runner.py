@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
+from corral.base.errors import CorralError
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import Client
 from corral.kinds.resources import CONFIG_MAPS, EVENTS, SECRETS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
+from corral.machinery import runner
 from corral.machinery.api import Done, Permanent, Requeue, Result, Temporary, Tools
 from corral.machinery.events import EventRecorder
 from corral.machinery.guard import GuardedClient, UndeclaredWrite
@@ -191,6 +193,34 @@ async def test_undeclared_writes_are_refused() -> None:
         await client.create(SECRETS, {"kind": "Secret", "metadata": metadata})
     with pytest.raises(UndeclaredWrite, match="configmaps/status"):
         await client.update(CONFIG_MAPS, {"metadata": metadata}, "status")
+
+
+class _Entry:
+    """What an installed package offers."""
+
+    name = "mine"
+    dist = None
+
+    def __init__(self, made: Callable[[], object]) -> None:
+        self._made = made
+
+    def load(self) -> Callable[[], object]:
+        return self._made
+
+
+def test_installed_controllers_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "entry_points", lambda group: [_Entry(Script)] if group == "corral.controllers" else [])
+    (found,) = runner.installed_controllers()
+    assert isinstance(found, Script)
+
+
+def test_a_controller_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> object:
+        raise ValueError("no configuration")
+
+    monkeypatch.setattr(runner, "entry_points", lambda group: [_Entry(broken)])
+    with pytest.raises(CorralError, match="cannot load the controller 'mine' of an unknown package: ValueError"):
+        runner.installed_controllers()
 
 
 class TestEvents:

@@ -130,6 +130,10 @@ class GarbageCollector:
                 settled = False
                 level = logging.WARNING if self._queue.failures(uid) >= 5 else logging.DEBUG
                 logger.log(level, "cannot collect %s, will retry: %s", self._graph.nodes.get(uid, uid), error)
+            except Exception:
+                # One odd object must not end the collection of all others.
+                settled = False
+                logger.exception("cannot collect %s, will retry", self._graph.nodes.get(uid, uid))
             finally:
                 self._queue.done(uid)
             if settled:

@@ -35,7 +35,8 @@ class JobController:
     _pods: Informer
 
     def __init__(self) -> None:
-        self._failures: dict[str, Failures] = {}
+        self._failures: dict[Key, tuple[str, Failures]] = {}
+        """Failures in a row by Job, with the Job's uid, because a name may come back."""
 
     def start(self, tools: Tools) -> None:
         """Take the tools."""
@@ -70,17 +71,19 @@ class JobController:
         job = self._jobs.get(key)
         await self._let_go(key, job)
         if job is None or job["spec"].get("managedBy") not in _OURS:
+            self._failures.pop(key, None)
             return Done()
         uid = job["metadata"]["uid"]
         pods = await self._claimed(job)
-        step = plan(job, pods, self._failures.get(uid, Failures()), self._tools.clock.now())
+        known, failures = self._failures.get(key, (uid, Failures()))
+        step = plan(job, pods, failures if known == uid else Failures(), self._tools.clock.now())
         outcome = await self._perform(job, step)
         if outcome.refused is not None and namespace_ends(outcome.refused):
             return Done()
         shortfall = len(step.create) - outcome.done
         status = {**step.status, "active": step.status["active"] - shortfall} if shortfall else step.status
         await write_status(self._tools.client, JOBS, job, status)
-        self._failures[uid] = step.failures
+        self._remember(key, uid, step.failures)
         for saying in step.say:
             self._tools.events.record(job, saying.type, saying.reason, saying.message)
         settled = await slow_start(step.settle, self._settle)
@@ -88,6 +91,12 @@ class JobController:
         if refused is not None:
             return Temporary(refused.message)
         return Done() if step.look_again is None else Requeue(max(0.0, step.look_again))
+
+    def _remember(self, key: Key, uid: str, failures: Failures) -> None:
+        if failures.number:
+            self._failures[key] = (uid, failures)
+        else:
+            self._failures.pop(key, None)
 
     async def _let_go(self, key: Key, job: Obj | None) -> None:
         """Take our finalizer off pods whose Job is gone: nobody will count them."""
@@ -98,8 +107,6 @@ class JobController:
                 if reference is None and self._adopters(pod):
                     continue
                 await self._settle(pod)
-                if reference is not None:
-                    self._failures.pop(reference["uid"], None)
 
     async def _claimed(self, job: Obj) -> Sequence[Obj]:
         metadata = job["metadata"]
