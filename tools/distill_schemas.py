@@ -3,7 +3,7 @@
     .venv/bin/python tools/distill_schemas.py
 
 Reads the JSON schemas of the PyPI package `kubernetes-validate` (1.36) and writes
-`src/corral/kinds/builtin/data/definitions.txt`: one definition a line, sorted, `<short name> <JSON>`, without prose, so
+`src/corral/kinds/builtin/data/definitions.json`: a JSON object with one definition a line, sorted, without prose, so
 that a reader can find a line and parse it alone. What the published schemas leave out (enumerations of the Go types)
 and where they say more than the server enforces (`required` fields that Go fills with zero values) comes from
 `schema_facts.py` next to this file; `required` names that are documented but not enforced go to `zero`.
@@ -19,7 +19,7 @@ from typing import Any
 from schema_facts import ENUMS, ZERO
 
 VERSION = "v1.36.0-local"
-TARGET = Path(__file__).parents[1] / "src/corral/kinds/builtin/data/definitions.txt"
+TARGET = Path(__file__).parents[1] / "src/corral/kinds/builtin/data/definitions.json"
 PREFIXES = (
     "io.k8s.apimachinery.pkg.apis.",
     "io.k8s.apiextensions-apiserver.pkg.apis.",
@@ -132,9 +132,9 @@ def main() -> int:
     package = importlib.resources.files("kubernetes_validate")
     source = package / "kubernetes-json-schema" / VERSION / "_definitions.json"
     definitions = distil(json.loads(source.read_text())["$defs"])
-    lines = [f"{name} {json.dumps(definitions[name], separators=(',', ':'))}\n" for name in sorted(definitions)]
+    lines = [f'"{name}":{json.dumps(definitions[name], separators=(",", ":"))}' for name in sorted(definitions)]
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    TARGET.write_text("".join(lines))
+    TARGET.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(f"{len(lines)} definitions, {TARGET.stat().st_size / 1024:.0f} KiB in {TARGET}")
     return 0
 

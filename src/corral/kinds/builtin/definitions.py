@@ -33,7 +33,9 @@ class Definitions:
     """Short name -> definition."""
 
     def __init__(self, text: bytes) -> None:
-        self._lines = dict(line.split(b" ", 1) for line in text.splitlines())
+        # One definition a line between the braces: `"core.v1.Pod":{...},`.
+        entries = (line.rstrip(b",").split(b":", 1) for line in text.splitlines()[1:-1])
+        self._lines = {name.strip(b'"'): node for name, node in entries}
         self._schemas: dict[str, Schema] = {}
 
     def names(self) -> Iterator[str]:
@@ -87,4 +89,4 @@ class Definitions:
 @cache
 def definitions() -> Definitions:
     """The definitions of this Corral."""
-    return Definitions((files(__package__) / "data" / "definitions.txt").read_bytes())
+    return Definitions((files(__package__) / "data" / "definitions.json").read_bytes())
