@@ -14,7 +14,6 @@ import os
 import random
 import ssl
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -424,4 +423,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,9 +11,12 @@ from corral.apiserver.negotiation import not_acceptable
 from corral.kinds import openapi
 from corral.kinds.registry import Registry
 from corral.kinds.status import path_not_found
-from corral.kinds.types import Obj
 
-_BUILTIN_CACHE = (("Cache-Control", "no-cache, private"), ("Vary", "Accept"))
+_JSON_RANGES = frozenset({"", "*/*", "application/*", JSON})
+_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+# What kubectl asks for is no media type (RFC 9110 has no "@" in one), so the answer says the other name.
+_ASKED = frozenset({_PROTOBUF, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"})
+_HEADERS = (("Cache-Control", "no-cache, private"), ("Vary", "Accept"))
 
 
 class OpenApi:
@@ -21,47 +24,54 @@ class OpenApi:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._cache: dict[str, tuple[bytes, str]] = {}
+        self._cache: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._generation = registry.generation
 
     async def reply(self, call: Call, parts: list[str]) -> Reply:
-        """The document at `/openapi/` + `parts`, in JSON.
+        """The document at `/openapi/` + `parts`: in JSON, or v2 in the protobuf that kubectl up to 1.28 asks for.
 
         Raises:
-            StatusError: 404; 406 if the client takes protobuf only.
+            StatusError: 404; 406.
         """
-        if not _takes_json(call.accept):
-            raise not_acceptable()
         if self._generation != self._registry.generation:
             self._cache.clear()
             self._generation = self._registry.generation
         path = "/".join(parts)
-        found = self._cache.get(path)
+        media = _media(call.accept, protobuf=path == "v2")
+        found = self._cache.get((path, media))
         if found is None:
-            body = await asyncio.to_thread(_encode, self._maker(parts))
-            found = self._cache[path] = (body, f'"{hashlib.sha256(body).hexdigest().upper()}"')
+            body = await asyncio.to_thread(self._maker(parts, media))
+            found = self._cache[path, media] = (body, f'"{hashlib.sha256(body).hexdigest().upper()}"')
         body, etag = found
-        headers = (("ETag", etag), *_BUILTIN_CACHE)
-        return Reply(304, b"", JSON, headers) if call.if_none_match == etag else Reply(200, body, JSON, headers)
+        headers = (("ETag", etag), *_HEADERS)
+        return Reply(304, b"", media, headers) if call.if_none_match == etag else Reply(200, body, media, headers)
 
-    def _maker(self, parts: list[str]) -> Callable[[], Obj]:
+    def _maker(self, parts: list[str], media: str) -> Callable[[], bytes]:
         registry = self._registry
         match parts:
+            case ["v2"] if media == _PROTOBUF:
+                return self._protobuf
             case ["v2"]:
-                return lambda: openapi.openapi_v2(registry)
+                return lambda: orjson.dumps(openapi.openapi_v2(registry))
             case ["v3"]:
-                return lambda: openapi.openapi_v3_index(registry)
+                return lambda: orjson.dumps(openapi.openapi_v3_index(registry))
             case ["v3", "api", version] if version in registry.groups().get("", ()):
-                return lambda: openapi.openapi_v3(registry, "", version)
+                return lambda: orjson.dumps(openapi.openapi_v3(registry, "", version))
             case ["v3", "apis", group, version] if version in registry.groups().get(group, ()):
-                return lambda: openapi.openapi_v3(registry, group, version)
+                return lambda: orjson.dumps(openapi.openapi_v3(registry, group, version))
         raise path_not_found()
 
+    def _protobuf(self) -> bytes:
+        from corral.apiserver.protobuf.openapi import encode_openapi_v2
 
-def _encode(make: Callable[[], Obj]) -> bytes:
-    return orjson.dumps(make())
+        return encode_openapi_v2(openapi.openapi_v2(self._registry))
 
 
-def _takes_json(accept: str) -> bool:
-    media = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return any(text in ("", "*/*", "application/*", JSON) for text in media)
+def _media(accept: str, *, protobuf: bool) -> str:
+    for part in accept.split(","):
+        media = part.partition(";")[0].strip().lower()
+        if media in _JSON_RANGES:
+            return JSON
+        if media in _ASKED and protobuf:
+            return _PROTOBUF
+    raise not_acceptable()

@@ -269,7 +269,7 @@ def test_custom_kinds(http_as: Any, namespace: str) -> None:
     }
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
     group = f"{namespace}.example.org"
-    crd = {
+    crd: dict[str, Any] = {
         "metadata": {"name": f"widgets.{group}"},
         "spec": {
             "group": group,

@@ -124,7 +124,8 @@ def test_a_compacted_revision_is_gone(api: Any, http_as: Any, namespace: str) ->
 
 def test_a_watch_over_the_full_lane(api: Any, http_as: Any, namespace: str) -> None:
     http_as("POST", path(namespace), {"metadata": {"name": "a"}})
-    head = f"GET {path(namespace)}?watch=1&timeoutSeconds=1 HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close\r\n\r\n"
+    line = f"GET {path(namespace)}?watch=1&timeoutSeconds=1 HTTP/1.1"
+    head = f"{line}\r\nHost: a\r\nTE: trailers\r\nConnection: close\r\n\r\n"
     answer = http_as.raw(head.encode())
     assert answer.startswith(b"HTTP/1.1 200")
     assert b'{"type":"ADDED"' in answer
