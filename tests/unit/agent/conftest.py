@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,24 @@ class NoSources:
         raise FileNotFoundError(digest)
 
 
+class Threads(ThreadPoolExecutor):
+    """Knows whether anything is still being done."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=2)
+        self.futures: set[Future[Any]] = set()
+
+    @property
+    def busy(self) -> bool:
+        self.futures = {future for future in self.futures if not future.done()}
+        return bool(self.futures)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future = super().submit(fn, *args, **kwargs)
+        self.futures.add(future)
+        return future
+
+
 class Rig:
     """An agent on a fake runtime and a dictionary API."""
 
@@ -171,6 +190,8 @@ class Rig:
         self.clock = clock
         self.api = api
         self.runtime = runtime
+        self.threads = Threads()
+        asyncio.get_running_loop().set_default_executor(self.threads)
         self.agent = self.build()
 
     def build(self) -> Agent:
@@ -212,10 +233,12 @@ class Rig:
         return [(obj["reason"], obj["message"]) for key, obj in self.api.objects.items() if "/events/" in key]
 
     async def settled(self) -> None:
-        """Let everything that is ready happen, threads included."""
-        for _ in range(20):
+        """Let everything that is ready happen, and what happens in threads."""
+        quiet = 0
+        while quiet < 3:
             await settle()
-            await asyncio.sleep(0.001)
+            quiet = 0 if self.threads.busy else quiet + 1
+            await asyncio.sleep(0.0005 if self.threads.busy else 0)
 
     async def advance(self, seconds: float) -> None:
         await self.clock.advance(seconds)
