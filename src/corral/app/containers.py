@@ -2,6 +2,8 @@
 
 import asyncio
 
+from corral.agent.layout import Layout
+from corral.agent.mounts import unmount_below
 from corral.agent.runtime.api import ContainerState, Runtime, Sandbox
 from corral.app.config import CellConfig
 
@@ -21,6 +23,8 @@ async def stop_all(config: CellConfig, grace: float) -> int:
         sandboxes: list[Sandbox] = list(await runtime.sandboxes())
         await _remove(runtime, sandboxes)
         await runtime.destroy_network()
+        # Volumes in memory hold secrets; they are made anew with their pods.
+        unmount_below(Layout(config.agent_dir).pods)
     finally:
         await runtime.close()
     return len(running)
