@@ -12,7 +12,10 @@ import orjson
 
 from corral.kinds.types import Obj
 
-MEDIA_TYPE: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+MEDIA_TYPE: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""The content type of the answer."""
+ASKED_FOR: Final = (MEDIA_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+"""What clients say in Accept; the older spelling is not a valid media type, so it is never answered with."""
 
 Encoder: TypeAlias = Callable[[Any], bytes]
 Fields: TypeAlias = Mapping[str, Encoder]
