@@ -19,6 +19,7 @@ from corral.apiserver.auth.pki import Pki, client_context
 from corral.apiserver.auth.tokens import TokenIssuer
 from corral.base.clock import SystemClock
 from corral.store.memory import MemoryStore
+from corral.wire.sockets import guarded
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Front:
 
     async def ask(self, context: ssl.SSLContext, port: int = 0, host: str = "127.0.0.1") -> str:
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=guarded)) as session,
             session.get(f"https://{host}:{port or self.port}/", ssl=context) as answer,
         ):
             return await answer.text()

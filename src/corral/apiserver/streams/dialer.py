@@ -14,6 +14,7 @@ from yarl import URL
 
 from corral.kinds.status import StatusError, unavailable
 from corral.wire.raw import Hangup, accept, connect, pipe
+from corral.wire.sockets import guarded
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class NodeDialer:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0)
+            connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0, socket_factory=guarded)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=_TIMEOUT, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
             )
