@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 60.0
 _WATCH_DELAY_SECONDS = 0.5
-"""A watch begins a moment after the first fetch, off the path of a pod that is starting."""
+"""A watch begins a moment after the first fetch, off the path of a pod that starts; at once for what is missing."""
 
 
 @dataclass(slots=True)
@@ -51,9 +51,11 @@ class ObjectCache:
         """
         place = (resource, Key(namespace, name))
         watched = self._watched.get(place)
-        if watched is None:
+        if watched is None or watched.value is None:
+            # What was not there is looked for again each time: whoever asks is waiting for it.
             value = await self._fetch(resource, namespace, name)
             watched = self._watched.setdefault(place, _Watched(value))
+            watched.value = watched.value if value is None else value
         watched.users.add(pod_uid)
         if watched.task is None:
             watched.task = asyncio.create_task(self._watch(place, watched), name=f"watch {resource.plural} {place[1]}")
@@ -83,7 +85,8 @@ class ObjectCache:
     async def _watch(self, place: tuple[Resource, Key], watched: _Watched) -> None:
         """Follow the object until nobody has used it for a while."""
         resource, key = place
-        await self._clock.sleep(_WATCH_DELAY_SECONDS)
+        if watched.value is not None:
+            await self._clock.sleep(_WATCH_DELAY_SECONDS)
         informer = Informer(
             self._client,
             resource,

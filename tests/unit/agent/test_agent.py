@@ -112,7 +112,6 @@ async def test_a_missing_config_map_is_waited_for(rig: Any) -> None:
     await rig.settled()
     waiting = rig.main()["state"]["waiting"]
     assert waiting == {"reason": "CreateContainerConfigError", "message": 'configmap "paint" not found'}
-    await rig.advance(1)
     metadata = {"name": "paint", "namespace": "default"}
     rig.api.put("/api/v1/namespaces/default/configmaps/paint", {"metadata": metadata, "data": {"color": "red"}})
     await rig.settled()
