@@ -127,16 +127,17 @@ async def test_after_a_restart_of_the_machine_only_records_are_left(
 
 async def test_the_log_can_be_rotated(runtime: OciRuntime, tmp_path: Path) -> None:
     pod = await make_pod(runtime, tmp_path)
-    spec = replace(pod.spec("sh", "-c", "echo one; read line; echo two"), stdin=True)
+    spec = replace(pod.spec("sh", "-c", "read a; echo one; read b; echo two"), stdin=True)
     await pod.run(spec)
     process = await runtime.attach(spec.id, stdin=True)
-    old = Path(spec.log_path).rename(tmp_path / "old")
-    await runtime.reopen_log(spec.id)
+    await process.write_stdin(b"go\n")
     async with asyncio.timeout(PATIENCE):
+        await until(process.stdout(), b"one\n")
+        old = Path(spec.log_path).rename(tmp_path / "old")
+        await runtime.reopen_log(spec.id)
         while not Path(spec.log_path).exists():
-            await runtime.usage(spec.id)
-            await asyncio.sleep(0)
-    await process.write_stdin(b"\n")
+            await asyncio.to_thread(os.sched_yield)
+    await process.write_stdin(b"go\n")
     await pod.finished(spec)
     await process.close()
     assert old.read_text().endswith(" stdout F one\n")

@@ -1,13 +1,22 @@
-"""Short-lived helper programs: run, feed, read, and turn a failure into words."""
+"""Starting other programs: cheaply, with few words in their environment, and with their failures in words.
+
+Programs are started by `subprocess` (vfork), not by the event loop: uvloop forks, which copies the page tables of the
+whole agent each time (measured with 150 MB resident: 8.6 ms against 0.8 ms). Their ends come through a pidfd.
+"""
 
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from corral.agent.runtime.descriptors import Descriptor
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,58 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**base, **(extra or {})}
 
 
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+class Child:
+    """A program that was started. It is collected when it ends, whether somebody waits or not."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.DEVNULL,
+        stderr: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+        new_session: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._process = subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            start_new_session=new_session,
+            env=environment(env),
+        )
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self._descriptor = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._descriptor, self._collect)
+
+    def _collect(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        code = self._process.wait()
+        if not self._ended.done():
+            self._ended.set_result(code)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, minus the signal's number if one killed it; None while it runs."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ended)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 async def run(argv: Sequence[str], *, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Finished:
@@ -41,19 +101,29 @@ async def run(argv: Sequence[str], *, stdin: bytes = b"", env: Mapping[str, str]
     Raises:
         FileNotFoundError: there is no such program.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(env),
-    )
+    source, out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    sink, stdout, stderr = Descriptor(source[1]), Descriptor(out[0]), Descriptor(err[0])
     try:
-        stdout, stderr = await process.communicate(stdin or None)
-    except asyncio.CancelledError:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
-        raise
-    return Finished(process.returncode if process.returncode is not None else -1, stdout, stderr)
+        try:
+            child = Child(argv, stdin=source[0], stdout=out[1], stderr=err[1], env=env)
+        finally:
+            for number in (source[0], out[1], err[1]):
+                os.close(number)
+        try:
+            reading = asyncio.gather(_all(stdout), _all(stderr))
+            await sink.write(stdin)
+            sink.close()
+            told, complained = await reading
+            return Finished(await child.wait(), told, complained)
+        except asyncio.CancelledError:
+            reading.cancel()
+            child.signal(signal.SIGKILL)
+            await child.wait()
+            raise
+    finally:
+        for descriptor in (sink, stdout, stderr):
+            descriptor.close()
+
+
+async def _all(descriptor: Descriptor) -> bytes:
+    return b"".join([chunk async for chunk in descriptor.chunks()])

@@ -71,14 +71,11 @@ async def launch(monitor: Monitor, adopt: Callable[[int], None]) -> int:
     sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
     start_read, start_write = os.pipe2(os.O_CLOEXEC)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *monitor.argv(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+        process = spawn.Child(
+            monitor.argv(),
             pass_fds=(sync_write, start_read),
-            start_new_session=True,
-            env=spawn.environment({"_OCI_SYNCPIPE": str(sync_write), "_OCI_STARTPIPE": str(start_read)}),
+            new_session=True,
+            env={"_OCI_SYNCPIPE": str(sync_write), "_OCI_STARTPIPE": str(start_read)},
         )
         os.close(sync_write)
         sync_write = -1

@@ -13,20 +13,21 @@ import signal
 import struct
 import termios
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corral.agent.runtime import spawn, syscalls
 from corral.agent.runtime.api import RuntimeFailure
+from corral.agent.runtime.descriptors import Descriptor
 from corral.agent.runtime.oci.conmon import explain, last_error
 from corral.agent.runtime.oci.console import ConsoleSocket
-from corral.agent.runtime.oci.descriptors import Descriptor
 from corral.agent.runtime.oci.engine import Engine
 from corral.agent.runtime.oci.state import remove_tree
 
 _PID_FILE = "pid"
+_TERMINAL_PATIENCE = 1.0
+"""Seconds for a terminal to arrive after its process has ended."""
 
 
 def process_spec(process: Mapping[str, Any], argv: Sequence[str], *, tty: bool) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class ExecProcess:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: spawn.Child,
         directory: Path,
         stdin: Descriptor | None,
         stdout: Descriptor | None,
@@ -119,9 +120,7 @@ class ExecProcess:
         if self._tty and self._stdout is not None and not self._stdout.closed and self._process.returncode is None:
             fcntl.ioctl(self._stdout.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
             # An OCI runtime that copies between two terminals leads no session, so the kernel does not tell it.
-            # (Not by send_signal: that may collect the exit code which wait() is waiting for.)
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGWINCH)
+            self._process.signal(signal.SIGWINCH)
 
     async def wait(self) -> int:
         code = await self._process.wait()
@@ -178,11 +177,11 @@ async def start(
     started = _Appearance(directory, _PID_FILE)
     try:
         streams = _no_streams() if console is not None else _terminal() if tty else _pipes(stdin=stdin)
-        process = await _spawn(argv, directory, streams)
+        process = _spawn(argv, directory, streams)
         try:
             await _first(process.wait(), started.wait())
-            if console is not None:
-                await _first(process.wait(), _take_terminal(process, console))
+            if console is not None and (directory / _PID_FILE).exists():
+                await _take_terminal(process, console)
         except BaseException:
             await process.close()
             raise
@@ -209,7 +208,16 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 async def _take_terminal(process: ExecProcess, console: ConsoleSocket) -> None:
-    process.take_terminal(Descriptor(await console.receive()))
+    """Take the terminal that the OCI runtime sends; one whose process ended at once may still be on its way to us."""
+    receiving = asyncio.ensure_future(console.receive())
+    ended = asyncio.ensure_future(process.wait())
+    await asyncio.wait({receiving, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    await asyncio.wait({receiving}, timeout=_TERMINAL_PATIENCE)
+    if receiving.done():
+        process.take_terminal(Descriptor(receiving.result()))
+    else:
+        receiving.cancel()
 
 
 class _Appearance:
@@ -253,18 +261,12 @@ def _no_streams() -> _Streams:
     return _Streams((nothing, nothing, nothing), (-1, -1, -1))
 
 
-async def _spawn(argv: Sequence[str], directory: Path, streams: _Streams) -> ExecProcess:
+def _spawn(argv: Sequence[str], directory: Path, streams: _Streams) -> ExecProcess:
     """Start `argv`; our ends of its streams become Descriptors, its ends are closed here."""
     stdin, stdout, stderr = (Descriptor(number) if number >= 0 else None for number in streams.ours)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=streams.theirs[0],
-            stdout=streams.theirs[1],
-            stderr=streams.theirs[2],
-            start_new_session=True,
-            env=spawn.environment(),
-        )
+        stdin_fd, stdout_fd, stderr_fd = streams.theirs
+        process = spawn.Child(argv, stdin=stdin_fd, stdout=stdout_fd, stderr=stderr_fd, new_session=True)
     except BaseException:
         for descriptor in (stdin, stdout, stderr):
             if descriptor is not None:
