@@ -1,11 +1,12 @@
 """What the verbs share: where objects are kept, how they are found and shown, what time it is."""
 
 import random
+from collections.abc import Iterable
 from datetime import datetime
 
 from corral.apiserver.admission.chain import Chain
 from corral.apiserver.conversion import home
-from corral.apiserver.rendering import Rendered, read, render
+from corral.apiserver.rendering import Rendered, as_stored, read, render
 from corral.base.clock import Clock, rfc3339
 from corral.kinds.kind import Kind
 from corral.kinds.registry import Registry
@@ -47,7 +48,7 @@ class Core:
         found = self._homes.get(kind.resource)
         if found is None:
             found = self._homes[kind.resource] = home(kind.resource, kind.storage_version)
-        return found if found != kind.resource else kind.resource
+        return kind.resource if found is kind.resource or found == kind.resource else found
 
     def key(self, kind: Kind, namespace: str, name: str) -> str:
         """The store key of an object."""
@@ -71,6 +72,13 @@ class Core:
     def render(self, kind: Kind, entry: Entry) -> Rendered:
         """An entry as `kind` shows it."""
         return render(entry, kind, self.stored(kind))
+
+    def render_all(self, kind: Kind, entries: Iterable[Entry]) -> list[Rendered]:
+        """Entries as `kind` shows them; what is rendered already costs one attribute."""
+        stored = self.stored(kind)
+        if stored is kind.resource:
+            return [entry.memo or as_stored(entry) for entry in entries]
+        return [render(entry, kind, stored) for entry in entries]
 
     def find(self, resource: Resource, namespace: str, name: str) -> Obj | None:
         """The object, for reading only; None if there is none. For kinds that are stored as `resource` says."""

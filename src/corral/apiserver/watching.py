@@ -74,7 +74,7 @@ class Watching:
         if initial or after == 0:
             entries, after = core.store.current(prefix)
             if initial:
-                items = [core.render(self.ctx.kind, entry) for entry in entries]
+                items = core.render_all(self.ctx.kind, entries)
                 matches = self._selection.matches
                 self._initial = items if matches is None else [item for item in items if matches(item)]
         self._delivered = after

