@@ -20,6 +20,7 @@ from corral.apiserver.auth.tokens import TokenIssuer
 from corral.apiserver.context import Call, Context, Reply
 from corral.apiserver.core import Core
 from corral.apiserver.crds import CustomKinds
+from corral.apiserver.decoding import decode_object
 from corral.apiserver.discovery import Discovery, Extension
 from corral.apiserver.metrics import Metrics
 from corral.apiserver.negotiation import choose
@@ -245,8 +246,6 @@ class ApiServer:
 
     async def _bind(self, core: Core, ctx: Context) -> Reply:
         """The older form of `pods/binding`: POST to the collection `bindings`."""
-        from corral.apiserver.decoding import decode_object
-
         binding = decode_object(ctx.call.body, ctx.call.content_type)
         name = str((binding.get("metadata") or {}).get("name") or "")
         return await bind(core, Context(ctx.call, "create", self._pods(), ctx.namespace, name, "binding", ctx.format))

@@ -31,6 +31,8 @@ from corral.kinds.status import (
 
 log = logging.getLogger(__name__)
 
+BODY_SECONDS = 30.0
+"""How long a client may take to send one body."""
 _CONGESTED = 100
 """Batches of events that wait for a slow client before its watch waits too."""
 
@@ -167,16 +169,19 @@ async def read_body(request: web.Request) -> bytes:
     """The whole body.
 
     Raises:
-        StatusError: 400, 413.
+        StatusError: 400, 408, 413.
     """
     if (request.content_length or 0) > BODY_LIMIT:
         raise too_large(BODY_LIMIT)
     body = bytearray()
     try:
-        async for part in request.content.iter_any():
-            body += part
-            if len(body) > BODY_LIMIT:
-                raise too_large(BODY_LIMIT)
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.content.iter_any():
+                body += part
+                if len(body) > BODY_LIMIT:
+                    raise too_large(BODY_LIMIT)
+    except TimeoutError as error:
+        raise StatusError(408, "Timeout", "the request did not arrive in time; send it again") from error
     except web.HTTPException:
         raise
     except (web.RequestPayloadError, ValueError) as error:
