@@ -45,6 +45,7 @@ from corral.agent.runtime.oci import (
 from corral.agent.runtime.oci.cgroups import Cgroups, Limits
 from corral.agent.runtime.oci.engine import Engine
 from corral.agent.runtime.oci.exits import ExitWatch, read_exit
+from corral.agent.runtime.oci.monitors import is_monitor_of, kill_monitor, read_pid, text_of
 from corral.agent.runtime.oci.state import ContainerRecord, Layout, load, remove_tree, save
 from corral.base.clock import Clock
 
@@ -148,7 +149,7 @@ class Containers:
         status = json.loads(done.stdout).get("status", "") if done.code == 0 else ""
         if status in ("running", "stopped"):
             record.started = self._clock.now()
-            record.pid = _read_pid(self._layout.container(record.spec.id) / "pid")
+            record.pid = read_pid(self._layout.container(record.spec.id) / "pid")
             self._save(held)
             self._watch_monitor(held)
         else:
@@ -157,7 +158,7 @@ class Containers:
     def _reset(self, held: Held) -> None:
         """Take back a start that did not happen."""
         directory = self._layout.container(held.record.spec.id)
-        _kill_if(_read_pid(directory / "conmon.pid"), held.record.spec.id)
+        kill_monitor(read_pid(directory / "conmon.pid"), held.record.spec.id)
         self._clear_processes(held)
         (self._layout.exits / held.record.spec.id).unlink(missing_ok=True)
         (directory / "conmon.pid").unlink(missing_ok=True)
@@ -338,12 +339,12 @@ class Containers:
 
     def _watch_monitor(self, held: Held) -> None:
         """Notice the end of the container, or else of its conmon; either may have happened already."""
-        pid = _read_pid(self._layout.container(held.record.spec.id) / "conmon.pid")
+        pid = read_pid(self._layout.container(held.record.spec.id) / "conmon.pid")
         try:
             held.monitor = os.pidfd_open(pid) if pid else -1
         except ProcessLookupError:
             held.monitor = -1
-        if held.monitor >= 0 and not _is_monitor_of(pid, held.record.spec.id):
+        if held.monitor >= 0 and not is_monitor_of(pid, held.record.spec.id):
             os.close(held.monitor)
             held.monitor = -1
         if held.monitor < 0:
@@ -410,7 +411,7 @@ class Containers:
         except ProcessLookupError:
             return
         try:
-            if held.record.cgroup in _text(f"/proc/{held.record.pid}/cgroup"):
+            if held.record.cgroup in text_of(f"/proc/{held.record.pid}/cgroup"):
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, number)
         finally:
@@ -572,33 +573,9 @@ def _signal(name: str) -> int:
         return signal.SIGTERM
 
 
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _read_pid(path: Path) -> int:
-    text = _text(str(path)).strip()
-    return int(text) if text.isdigit() else 0
-
-
 def _remove(path: Path) -> None:
     """Remove a file, or a directory with what is in it."""
     if path.is_dir():
         remove_tree(path)
     else:
         path.unlink()
-
-
-def _is_monitor_of(pid: int, container_id: str) -> bool:
-    words = _text(f"/proc/{pid}/cmdline").split("\0")
-    return container_id in words and any(word.endswith("conmon") for word in words)
-
-
-def _kill_if(pid: int, container_id: str) -> None:
-    """Kill a conmon, if it still is the container's."""
-    if pid and _is_monitor_of(pid, container_id):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
