@@ -46,7 +46,9 @@ async def next_agent(make_runtime: MakeRuntime) -> AsyncIterator[OciRuntime]:
 
 
 async def _clear(runtime: OciRuntime) -> None:
-    """Take everything of the runtime's away."""
+    """Take everything of the runtime's away, even if the test failed before it opened it."""
+    if runtime.version.startswith("corral+oci:"):
+        await runtime.open()
     for sandbox in await runtime.sandboxes():
         await runtime.remove_sandbox(sandbox.id)
     await runtime.destroy_network()
