@@ -1,6 +1,9 @@
 """Every kubectl on this machine against a cell with real containers."""
 
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +31,9 @@ def test_a_deployment_lives_its_life(cell: Cell, namespace: str, binary: str) ->
     def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
         return cell.kubectl("-n", namespace, *arguments, binary=binary, stdin=stdin, check=check).stdout
 
-    kubectl("create", "deployment", "web", "--image=host", "--replicas=2", "--", "sleep", "1000")
+    # As process 1, sleep alone would ignore SIGTERM and take all of its grace.
+    serve = ("sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
+    kubectl("create", "deployment", "web", "--image=host", "--replicas=2", "--", *serve)
     kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     table = kubectl("get", "deployment", "web")
     assert table.splitlines()[0].split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
@@ -101,7 +106,7 @@ def test_apply_patch_label_and_explain(cell: Cell, namespace: str, binary: str) 
     assert "FIELDS" in kubectl("explain", "pod.spec.containers")
     assert re.search(r"^deployments +deploy +apps/v1 +true +Deployment", kubectl("api-resources"), re.MULTILINE)
     assert kubectl("create", "token", "default").count(".") == 2
-    assert "Server Version: v1.36" in kubectl("version")
+    assert json.loads(kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"].startswith("v1.36")
 
 
 def test_the_manifest_of_the_examples(cell: Cell, namespace: str) -> None:
@@ -162,17 +167,16 @@ def test_an_image_from_an_archive(cell: Cell, namespace: str, tmp_path: Path) ->
 
 def build_image(directory: Path) -> Path:
     """An OCI archive with nothing but busybox in it."""
-    import shutil
-    import subprocess
+    layout, bundle, archive = directory / "layout", directory / "bundle", directory / "box.tar"
 
-    layout = directory / "layout"
-    subprocess.run(["umoci", "init", "--layout", str(layout)], check=True, capture_output=True)
-    subprocess.run(["umoci", "new", "--image", f"{layout}:1"], check=True, capture_output=True)
-    tree = directory / "tree"
-    (tree / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", tree / "bin" / "busybox")
-    command = ["umoci", "insert", "--image", f"{layout}:1", str(tree / "bin"), "/bin"]
-    subprocess.run(command, check=True, capture_output=True)
-    archive = directory / "box.tar"
+    def umoci(*arguments: str) -> None:
+        subprocess.run(["umoci", *arguments], check=True, capture_output=True)
+
+    umoci("init", "--layout", str(layout))
+    umoci("new", "--image", f"{layout}:1")
+    umoci("unpack", "--image", f"{layout}:1", str(bundle))
+    (bundle / "rootfs" / "bin").mkdir()
+    shutil.copy("/bin/busybox", bundle / "rootfs" / "bin" / "busybox")
+    umoci("repack", "--image", f"{layout}:1", str(bundle))
     subprocess.run(["tar", "-C", str(layout), "-cf", str(archive), "."], check=True)
     return archive
