@@ -146,7 +146,7 @@ class Checklist:
     ready = False
 
     def __call__(self, name: str, what: str, seconds: float) -> None:
-        self.line(f"{_mark('ok')} {name:<12} {what} ({terminal.duration(seconds)})")
+        self.line(f"{_mark('ok')} {name:<15} {what} ({terminal.duration(seconds)})")
 
     def line(self, text: str) -> None:
         # Whoever reads the checklist may have gone; the cell goes on.
@@ -176,9 +176,10 @@ def preflight(report: Checklist) -> None:
         if check.ok:
             report(check.name, check.detail, now - began)
         else:
-            report.line(f"{_mark('warn' if check.optional else 'FAIL')} {check.name:<12} {check.detail}")
+            mark = _mark("warn" if check.level == "wanted" else "FAIL")
+            report.line(f"{mark} {check.name:<15} {check.detail}")
             report.line(f"       remedy: {check.remedy}")
-            if not check.optional:
+            if check.level == "needed":
                 missing.append(check)
         began = now
     if missing:

@@ -132,9 +132,8 @@ def method_not_allowed(message: str = "the server does not allow this method on 
 
 def already_exists(group: str, plural: str, name: str) -> StatusError:
     """409: create found the name taken."""
-    return StatusError(
-        409, "AlreadyExists", f'{_qualified(group, plural)} "{name}" already exists', group=group, kind=plural, name=name
-    )
+    message = f'{_qualified(group, plural)} "{name}" already exists'
+    return StatusError(409, "AlreadyExists", message, group=group, kind=plural, name=name)
 
 
 def conflict(group: str, plural: str, name: str, why: str) -> StatusError:
