@@ -1,0 +1,25 @@
+"""Every benchmark, one after the other: `make bench`. Each prints ratios against a peer or a limit of the same run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = ("store", "api", "scheduler", "runtime", "cell")
+
+
+def main() -> int:
+    """Run all; the exit code is 1 if one of them failed."""
+    wanted = sys.argv[1:] or SCRIPTS
+    failed = []
+    for name in wanted:
+        print(f"\n== {name} ==", flush=True)
+        script = Path(__file__).with_name(f"{name}.py")
+        if subprocess.run([sys.executable, str(script)], check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
