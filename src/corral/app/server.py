@@ -1,0 +1,117 @@
+"""The API server of a cell: state, certificates, authentication and authorization, and the HTTPS front, wired together.
+
+Everything else of a cell is a client of this part.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from corral.apiserver.auth import bootstrap, kubeconfig
+from corral.apiserver.auth.api import User
+from corral.apiserver.auth.authn import CellAuthenticator
+from corral.apiserver.auth.authorizer import CellAuthorizer
+from corral.apiserver.auth.pki import MASTERS, Pki
+from corral.apiserver.auth.tokens import TokenIssuer
+from corral.apiserver.http import HttpFront
+from corral.apiserver.inprocess import InProcessTransport
+from corral.apiserver.server import ApiServer
+from corral.apiserver.streams import NodeDialer
+from corral.app.config import CellConfig, machine_address
+from corral.base.clock import Clock
+from corral.base.errors import CorralError
+from corral.client.client import Client
+from corral.kinds.registry import Registry
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj
+from corral.store.sqlite import SqliteStore
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A running API server and what the rest of a cell needs of it."""
+
+    server: ApiServer
+    pki: Pki
+    dialer: NodeDialer
+    port: int
+
+
+@asynccontextmanager
+async def running_server(
+    config: CellConfig, clock: Clock, rng: random.Random, done: Callable[[str, str], None]
+) -> AsyncIterator[Api]:
+    """Start the API server of a cell; it listens on entry, the kubeconfig is written, and it is stopped on exit.
+
+    `done` is told of each finished step: its name and what came of it.
+
+    Raises:
+        CorralError: the data directory or the port cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        pki = Pki.open(config.data_dir / "pki", hosts=[machine_address(), config.host, config.machine])
+        store = await SqliteStore.open(config.data_dir / "store.db")
+        stack.push_async_callback(store.close)
+        done("state", f"{config.data_dir}/store.db at revision {store.revision}")
+
+        tokens = TokenIssuer(pki.service_account_key, store, clock)
+        authorizer = CellAuthorizer(store)
+        await authorizer.start()
+        stack.push_async_callback(authorizer.stop)
+        dialer = NodeDialer(pki.client_context("kube-apiserver-kubelet-client", [MASTERS]))
+        stack.push_async_callback(dialer.close)
+        server = ApiServer(
+            store, Registry.builtin(), authorizer, clock=clock, rng=rng, tokens=tokens, node_dialer=dialer
+        )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        await _create_first_objects(server)
+        front = HttpFront(server, CellAuthenticator(tokens, clock), pki.server_context())
+        port = await _listen(front, config)
+        stack.push_async_callback(front.stop)
+        _write_kubeconfig(config, pki, port)
+        done("api", f"https://127.0.0.1:{port}")
+        yield Api(server, pki, dialer, port)
+
+
+async def _create_first_objects(server: ApiServer) -> None:
+    """Create what every cell begins with and this one does not have (yet, or any more)."""
+    client = Client(InProcessTransport(server, User("system:apiserver", (MASTERS,))), field_manager="corral")
+
+    async def create(obj: Obj) -> None:
+        group, _, version = obj["apiVersion"].rpartition("/")
+        kind = server.core.registry.by_kind(group, version, obj["kind"])
+        assert kind is not None
+        try:
+            await client.create(kind.resource, obj)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    objects = bootstrap.objects()
+    # Namespaces first: everything else may be in one. The rest goes into one group commit.
+    for batch in (True, False):
+        await asyncio.gather(*(create(obj) for obj in objects if (obj["kind"] == "Namespace") is batch))
+
+
+async def _listen(front: HttpFront, config: CellConfig) -> int:
+    try:
+        return await front.start(config.host, config.port)
+    except OSError as error:
+        raise CorralError(
+            f"cannot listen on port {config.port}: {error.strerror}",
+            f"end what uses it (ss -ltnp 'sport = :{config.port}'), or choose another with --port",
+        ) from error
+
+
+def _write_kubeconfig(config: CellConfig, pki: Pki, port: int) -> None:
+    certificate, key = pki.admin()
+    url = f"https://127.0.0.1:{port}"
+    try:
+        kubeconfig.write(config.kubeconfig, url, pki.ca_pem, certificate, key, "corral")
+    except OSError as error:
+        raise CorralError(
+            f"cannot write {config.kubeconfig}: {error.strerror}", "free space, or remove what is in its place"
+        ) from error
