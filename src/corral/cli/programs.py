@@ -15,6 +15,8 @@ WORK_DIR = "/work"
 WORK_VOLUME = "work"
 CONTAINER = "main"
 KEEP_FINISHED_SECONDS = 24 * 3600
+GRACE_SECONDS = 10
+"""Between SIGTERM and SIGKILL, as docker stop has it."""
 NAME_LIMIT = 52
 """A Job's name has 63 characters at the most, and its pods' names add a dash and a suffix."""
 
@@ -106,6 +108,7 @@ def job(program: Program) -> Obj:
                 "metadata": {"labels": labels},
                 "spec": {
                     "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": GRACE_SECONDS,
                     "automountServiceAccountToken": False,
                     "containers": [container],
                     "volumes": [
