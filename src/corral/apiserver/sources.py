@@ -62,6 +62,8 @@ class Sources:
             return web.Response(status=201 if created else 200)
         path = self.path(name)
         if request.method == "HEAD":
+            # Whoever looks is about to use it: the collector must not take it now.
+            await asyncio.to_thread(os.utime, path)
             size = (await asyncio.to_thread(path.stat)).st_size
             return web.Response(headers={"Content-Length": str(size)}, content_type="application/gzip")
         return web.FileResponse(path, headers={"Content-Type": "application/gzip"})

@@ -15,6 +15,7 @@ from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import Pki
 from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
+from corral.apiserver.source_collector import SourceCollector
 from corral.apiserver.sources import Sources
 from corral.app import extensions
 from corral.app.config import CellConfig, machine_address
@@ -75,9 +76,11 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         server, pki = api.server, api.pki
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")
-        await _start_controllers(server, pki, clock, rng, tasks)
+        _start_controllers(server, pki, clock, rng, tasks)
         scheduler = _start_scheduler(server, clock, rng, tasks)
-        sources = Sources(config.data_dir / "sources")
+        sources_dir = config.data_dir / "sources"
+        sources = Sources(sources_dir)
+        tasks.start(SourceCollector(sources_dir, server.core.store, clock).run(), "old sources")
         extensions.install(server, api.dialer, sources, scheduler)
         steps.done("controllers", "scheduler and controllers run")
 
@@ -98,7 +101,7 @@ async def _renew(pki: Pki, clock: Clock) -> None:
         pki.renew()
 
 
-async def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Random, tasks: TaskStack) -> None:
+def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Random, tasks: TaskStack) -> None:
     from corral.controllers.all import controllers
     from corral.machinery.runner import Runner
 
