@@ -41,8 +41,8 @@ from corral.apiserver.verbs.patch import patch
 from corral.apiserver.verbs.update import update
 from corral.apiserver.verbs.watch import watch
 from corral.apiserver.watching import Watching
-from corral.apiserver.writing import full
 from corral.base.clock import Clock
+from corral.base.errors import CorralError
 from corral.client.api import ApiRequest, ApiResponse
 from corral.kinds.kind import Kind
 from corral.kinds.registry import Registry
@@ -163,12 +163,15 @@ class ApiServer:
             reply = await pending
         except StatusError as error:
             reply = refusal(error)
-        except Full:
-            reply = refusal(full())
+        except Full as error:
+            reply = refusal(_insufficient(error))
         except (RecursionError, orjson.JSONEncodeError) as error:
             reply = refusal(
                 bad_request(f"cannot take the object, it is nested too deeply or has too large a number: {error}")
             )
+        except CorralError as error:
+            # The store is broken: it has logged that once, and its remedy is for whoever asks, too.
+            reply = refusal(internal(_on_one_line(error)))
         except Exception:
             reply = self._failure(call)
         self.metrics.count(verb, plural, reply.status, perf_counter() - begin)
@@ -274,3 +277,12 @@ def stream_verb(target: Target, method: str) -> str:
     if target.subresource in CONNECTS:
         return "create"
     return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method, "get")
+
+
+def _insufficient(error: Full) -> StatusError:
+    """The refusal of writes while the disk is full; reads go on."""
+    return StatusError(507, "InsufficientStorage", _on_one_line(error))
+
+
+def _on_one_line(error: CorralError) -> str:
+    return f"{error.message}; {error.remedy}" if error.remedy else error.message

@@ -1,8 +1,10 @@
 """What a cell is told by whoever starts it. Only this room reads configuration."""
 
+import errno
 import hashlib
 import os
 import socket
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -14,6 +16,9 @@ DEFAULT_PORT = 6443
 Engine: TypeAlias = Literal["auto", "crun", "runc"]
 LAYOUT_VERSION = 1
 """Of the data directory; a cell refuses a directory of a newer one."""
+_LEAST_BYTES = 1 << 20
+"""What a cell writes at its start (its first objects, certificates, logs), rounded up."""
+_REMEDIES = {errno.ENOSPC: "free some space on its disk (at least 1 MiB), or choose another with --data-dir"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +86,29 @@ def prepare_data_dir(config: CellConfig) -> None:
         marker = config.data_dir / "version"
         if not marker.exists():
             _write_atomically(marker, f"{LAYOUT_VERSION}\n")
-        found = marker.read_text().strip()
+        found = marker.read_bytes().decode(errors="replace").strip()
+        _check_space(config.run_dir)
     except OSError as error:
         raise CorralError(
-            f"cannot use {config.data_dir} as data directory: {error.strerror}: {error.filename}",
-            "run as root, free space, or choose another with --data-dir",
+            f"cannot use {config.data_dir} as data directory: {error.strerror}: {error.filename or config.data_dir}",
+            _REMEDIES.get(error.errno or 0, "run as root, or choose another with --data-dir"),
         ) from error
-    if not found.isdigit() or int(found) > LAYOUT_VERSION:
+    if not (found.isascii() and found.isdigit()):
+        raise CorralError(
+            f"cannot use {config.data_dir}: its file `version` says {found[:40]!r}, which is no version",
+            f"choose another --data-dir; or, if it is one of Corral's, write {LAYOUT_VERSION} into {marker}",
+        )
+    if int(found) > LAYOUT_VERSION:
         raise CorralError(
             f"cannot use {config.data_dir}: its layout is version {found}, this Corral knows {LAYOUT_VERSION}",
             "upgrade Corral, or choose another --data-dir",
         )
+
+
+def _check_space(directory: Path) -> None:
+    """Take and give back what a start needs, so that a full disk is told by name and before anything has begun."""
+    with tempfile.TemporaryFile(dir=directory) as probe:
+        os.posix_fallocate(probe.fileno(), 0, _LEAST_BYTES)
 
 
 def _write_atomically(path: Path, text: str) -> None:

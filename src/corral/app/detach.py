@@ -39,7 +39,8 @@ def detached(config: CellConfig, arguments: list[str]) -> int:
     with log.open("rb") as written:
         written.seek(start)
         click.echo(written.read().decode(errors="replace"), nl=False)
-    return 0 if ready else child.wait() or 1
+    # A child that ends well without having been ready has found that another one serves.
+    return 0 if ready else child.wait()
 
 
 def tell_ready() -> None:

@@ -62,7 +62,7 @@ def command(data_dir: Path, port: int, bind: str, node_name: str, engine: Engine
 
 
 def _say_running(config: CellConfig, pid: int) -> None:
-    click.echo(f"the cell in {config.data_dir} already runs (pid {pid})")
+    click.echo(AlreadyRuns(config, pid).message)
     click.echo(f"  export KUBECONFIG={config.kubeconfig}")
 
 
@@ -149,8 +149,8 @@ class Checklist:
         self.line(f"{_mark('ok')} {name:<15} {what} ({terminal.duration(seconds)})")
 
     def line(self, text: str) -> None:
-        # Whoever reads the checklist may have gone; the cell goes on.
-        with contextlib.suppress(BrokenPipeError):
+        # Whoever reads the checklist may have gone, or the disk that it goes to may be full; the cell goes on.
+        with contextlib.suppress(OSError):
             click.echo(text)
             sys.stdout.flush()
 

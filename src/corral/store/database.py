@@ -6,6 +6,7 @@ its own transaction: it is atomic, and the interpreter lock changes hands once a
 in as one blob that SQL cuts up.
 """
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -69,7 +70,10 @@ class Database:
         Raises:
             CorralError: another process has it open, it is of a newer version, it is not a store, or it is damaged.
         """
-        new = not path.exists()
+        if not path.exists():
+            _create(path)
+        elif path.is_file() and path.stat().st_size == 0:
+            raise _damaged(path, "it is empty")
         try:
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
         except sqlite3.Error as error:
@@ -82,8 +86,6 @@ class Database:
         except CorralError:
             connection.close()
             raise
-        if new:
-            _sync_directory(path.parent)
         return cls(path, connection)
 
     def load(self) -> Contents:
@@ -210,6 +212,39 @@ def _packed(changes: Sequence[Change]) -> tuple[str, bytes]:
     return orjson.dumps(rows).decode(), b"".join(values)
 
 
+def _create(path: Path) -> None:
+    """Make an empty store under another name and give it its own when it is whole: an empty file is never a new store,
+    but one that has lost its contents.
+
+    Raises:
+        CorralError: it cannot be made.
+    """
+    log, fresh = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}.new")
+    if log.exists():
+        raise CorralError(
+            f"cannot open the store {path}: it is missing while its write-ahead log {log} is there",
+            f"restore {path} from where it went; or move {log} away, too, to start with an empty cell",
+        )
+    try:
+        for leftover in (fresh, path.with_name(f"{fresh.name}-journal")):
+            leftover.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            for statement in _SCHEMA.strip().split("\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+        fresh.replace(path)
+        _sync_directory(path.parent)
+    except sqlite3.Error as error:
+        raise _opening_error(path, error) from error
+    except OSError as error:
+        raise CorralError(
+            f"cannot create the store {path}: {error.strerror}", "check the directory and its rights"
+        ) from error
+
+
 def _configure(connection: sqlite3.Connection, path: Path) -> None:
     # Exclusive locking keeps the write-ahead log's index in this process's memory and any other process out.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -219,7 +254,7 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
             f"cannot open the store {path}: it has version {version}, this Corral knows up to {SCHEMA_VERSION}",
             "start the Corral that wrote it, or a newer one, or choose another data directory",
         )
-    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if version == 0:
         raise CorralError(
             f"cannot open the store {path}: it is an SQLite file of something else", "choose another data directory"
         )
@@ -231,11 +266,6 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
     # The pages are read once, at the start; SQLite's own cache would hold them a second time.
     connection.execute("PRAGMA cache_size = -1024")
     connection.execute("BEGIN EXCLUSIVE")
-    if version == 0:
-        for statement in _SCHEMA.strip().split("\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
 
 

@@ -95,7 +95,10 @@ class Pki:
             pki = cls(directory, authority, signing, hosts, clock)
             pki.renew()
         except OSError as error:
-            raise CorralError(f"cannot use {error.filename or directory}: {error.strerror}") from error
+            raise CorralError(
+                f"cannot use {error.filename or directory}: {error.strerror}",
+                "free space on its disk, or check its rights",
+            ) from error
         return pki
 
     @property
