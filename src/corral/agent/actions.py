@@ -14,6 +14,7 @@ from corral.agent import grpc_health
 from corral.agent.runtime.api import Runtime, RuntimeFailure
 from corral.base.clock import Clock
 from corral.kinds.types import Obj
+from corral.wire.sockets import guarded
 
 _OUTPUT_BYTES = 10 * 1024
 """How much of an exec's or a response's output is kept (the kubelet's limit)."""
@@ -109,7 +110,7 @@ class Actions:
             unverified = ssl.create_default_context()
             unverified.check_hostname = False
             unverified.verify_mode = ssl.CERT_NONE
-            connector = aiohttp.TCPConnector(ssl=unverified, force_close=True)
+            connector = aiohttp.TCPConnector(ssl=unverified, force_close=True, socket_factory=guarded)
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self._session
 

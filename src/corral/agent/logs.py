@@ -8,7 +8,8 @@ import asyncio
 import gzip
 import io
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +58,7 @@ def files(path: Path) -> list[Path]:
     return [found for found in rotated if not found.name.endswith(".tmp")] + ([path] if path.exists() else [])
 
 
-async def read(path: Path, options: LogOptions, ended: asyncio.Event) -> AsyncIterator[bytes]:
+async def read(path: Path, options: LogOptions, ended: asyncio.Event) -> AsyncGenerator[bytes, None]:
     """The log as bytes for the user, in chunks. With `follow` it goes on until `ended` is set and all is read."""
     render = _Renderer(options)
     if not options.follow:
@@ -67,8 +68,9 @@ async def read(path: Path, options: LogOptions, ended: asyncio.Event) -> AsyncIt
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with DirectoryWatch(path.parent) as watch:
-        async for chunk in _follow(path, options, render, ended, watch):
-            yield chunk
+        async with aclosing(_follow(path, options, render, ended, watch)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 def _whole(path: Path, options: LogOptions, render: "_Renderer") -> Iterator[bytes]:
@@ -154,7 +156,7 @@ def _cut(records: list[bytes], lines: int) -> list[bytes]:
 
 async def _follow(
     path: Path, options: LogOptions, render: "_Renderer", ended: asyncio.Event, watch: DirectoryWatch
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """What is there, then what comes, over rotations, until the container has ended."""
     reader = _Reader(path)
     try:

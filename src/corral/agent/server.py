@@ -7,7 +7,8 @@ Only a client certificate of the API server (CN `kube-apiserver-kubelet-client`)
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from corral.agent.runtime.api import Container, Runtime
 from corral.agent.stats import Stats
 from corral.base.clock import Clock, parse_rfc3339
 from corral.kinds.types import Obj
+from corral.wire.raw import Hangup
 
 logger = logging.getLogger(__name__)
 
@@ -131,10 +133,11 @@ class AgentServer:
             raise web.HTTPBadRequest(text=_no_log(pod, name, previous=previous))
         path, ended = found
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        response.force_close()
+        # A follower of a silent container has nothing written to it by which its going would be noticed.
+        hangup = Hangup(request)
         await response.prepare(request)
-        async for chunk in read(path, _log_options(request, self._clock), ended):
-            await response.write(chunk)
-        await response.write_eof()
+        await hangup.run(_send(read(path, _log_options(request, self._clock), ended), response))
         return response
 
     async def _files(self, request: web.Request) -> web.StreamResponse:
@@ -179,6 +182,13 @@ class AgentServer:
         if pod is None:
             raise web.HTTPNotFound(text=f'pod "{name}" not found in namespace "{namespace}" on this machine')
         return pod
+
+
+async def _send(chunks: AsyncGenerator[bytes, None], response: web.StreamResponse) -> None:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            await response.write(chunk)
+    await response.write_eof()
 
 
 @web.middleware

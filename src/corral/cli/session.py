@@ -16,6 +16,7 @@ from corral.cli import terminal
 from corral.client.client import Client
 from corral.client.kubeconfig import load
 from corral.kinds.status import StatusError
+from corral.wire.sockets import guarded
 
 DEFAULT_DATA_DIR = Path("/var/lib/corral")
 EXIT_CORRAL = 125
@@ -98,7 +99,7 @@ async def connect(kubeconfig: str | None, data_dir: str | None, namespace: str |
     context = access.ssl_context()
     transport = access.transport()
     headers = {"Authorization": f"Bearer {access.token}"} if access.token else {}
-    connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True)
+    connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True, socket_factory=guarded)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     try:
         async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as http:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import decode
+from corral.wire.sockets import guarded
 
 _CONNECT_SECONDS: Final = 10.0
 _CALL_SECONDS: Final = 60.0
@@ -55,7 +56,8 @@ class HttpTransport:
     def _session(self) -> aiohttp.ClientSession:
         """Opened on first use, because a session belongs to the running loop."""
         if self._opened is None or self._opened.closed:
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl if self._ssl is not None else True)
+            verified = self._ssl if self._ssl is not None else True
+            connector = aiohttp.TCPConnector(limit=0, ssl=verified, socket_factory=guarded)
             self._opened = aiohttp.ClientSession(connector=connector, headers=self._headers, auto_decompress=True)
         return self._opened
 

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from corral.agent.runtime.descriptors import Descriptor
 
@@ -54,6 +55,7 @@ class Child:
         pass_fds: Sequence[int] = (),
         new_session: bool = False,
         env: Mapping[str, str] | None = None,
+        directory: Path | None = None,
     ) -> None:
         self._process = subprocess.Popen(
             argv,
@@ -63,6 +65,7 @@ class Child:
             pass_fds=pass_fds,
             start_new_session=new_session,
             env=environment(env),
+            cwd=directory,
         )
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()

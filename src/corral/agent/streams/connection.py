@@ -13,6 +13,9 @@ from typing import Protocol
 from corral.agent.streams import spdy
 
 _ROOM = 256 * 1024
+# A client that was killed with unsent input cannot even say that it ended: its kernel has that to send first, and we do
+# not read. But it answers whatever it gets for a dead process with a reset (RFC 1122, 4.2.2.13), so it gets something.
+_PING_AFTER = 2.0
 
 
 class Bytes(Protocol):
@@ -94,7 +97,10 @@ class Stream:
         self._changed.set()
         while self._size > _ROOM and not self._discarding and not self._lost:
             self._changed.clear()
-            await self._changed.wait()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _PING_AFTER)
+            except TimeoutError:
+                self._connection.ping()
 
     def end(self) -> None:
         """Called by the connection when the stream is lost."""
@@ -222,6 +228,11 @@ class Connection:
         if size:
             self._session.consumed(number, size)
             self._more.set()
+
+    def ping(self) -> None:
+        """Called by streams that hold the peer back."""
+        self._session.ping()
+        self._more.set()
 
     async def _flush(self) -> None:
         data = self._session.take()

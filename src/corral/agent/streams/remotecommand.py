@@ -89,8 +89,8 @@ async def serve(process: Process, client: Client, options: Options, *, attached:
     try:
         await asyncio.wait((end, gone), return_when=asyncio.FIRST_COMPLETED)
         if end.done():
-            await client.finish(final_word(0 if attached else end.result(), client.version))
-    except ConnectionError:
+            await client.finish(_last_word(end, client.version, attached=attached))
+    except* ConnectionError:
         log.debug("the client went away before it was told the end")
     finally:
         tasks = [*feeders, end, gone]
@@ -98,6 +98,15 @@ async def serve(process: Process, client: Client, options: Options, *, attached:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await process.close()
+
+
+def _last_word(end: asyncio.Task[int], version: int, *, attached: bool) -> bytes:
+    """What the client is told about the end, or about why there is none to tell."""
+    try:
+        code = end.result()
+    except CorralError as error:
+        return failure_word(error.message, version)
+    return final_word(0 if attached else code, version)
 
 
 async def _run_out(process: Process, client: Client, options: Options) -> int:

@@ -342,6 +342,10 @@ class Session:
         self._streams.pop(stream, None)
         self._control_frame(_Kind.RST_STREAM, 0, struct.pack("!II", stream, status))
 
+    def ping(self) -> None:
+        """Say something that the peer answers, or its kernel if there is no peer any more."""
+        self._control_frame(_Kind.PING, 0, struct.pack("!I", 2 - self._parity))
+
     def go_away(self, status: int = GOAWAY_OK) -> None:
         """Say that no more streams are taken."""
         self._control_frame(_Kind.GOAWAY, 0, struct.pack("!II", self._last_peer, status))

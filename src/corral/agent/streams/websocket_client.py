@@ -94,10 +94,13 @@ class WebSocketClient:
         if not data:
             self._ended.add(channel)
         while not self._is_lost():
-            # Nobody looks at the connection while this waits; so now and then it is looked after.
+            # Nobody looks at the connection while this waits; so now and then it is looked after. A client that was
+            # killed with unsent input cannot say so, but its kernel answers the ping with a reset (RFC 1122, 4.2.2.13).
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(queue.put(data), _LOOK_AFTER)
                 return
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                await asyncio.wait_for(self._socket.ping(), _LOOK_AFTER)
 
     async def stdin(self) -> AsyncIterator[bytes]:
         async for data in self._read(_STDIN):

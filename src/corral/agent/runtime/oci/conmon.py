@@ -8,6 +8,7 @@ supervisor that cleans up after the agent touches a container. How it talks (con
     exit file       EXITS/ID, renamed into place, holds the exit code
     attach          a SOCK_SEQPACKET socket in the bundle; packets begin with the stream's number
     ctl             a FIFO in the bundle: "1 HEIGHT WIDTH" resizes, "2 0 0" reopens the log
+    oom             an empty file in its working directory and in the bundle, when the kernel killed for memory
 """
 
 import asyncio
@@ -76,6 +77,7 @@ async def launch(monitor: Monitor, adopt: Callable[[int], None]) -> int:
             pass_fds=(sync_write, start_read),
             new_session=True,
             env={"_OCI_SYNCPIPE": str(sync_write), "_OCI_STARTPIPE": str(start_read)},
+            directory=monitor.bundle,
         )
         os.close(sync_write)
         sync_write = -1

@@ -127,7 +127,9 @@ class Containers:
             held = self._held[record.spec.id] = Held(record)
             await self._adopt(held, same_boot=same_boot)
         for path in [*self._layout.oci.iterdir(), *self._layout.exits.iterdir()]:
-            if path.name not in self._held and not path.name.startswith("."):
+            # conmon writes an exit file under a name with a suffix first; removing that would lose the exit code.
+            names = {path.name, path.name.rpartition(".")[0]}
+            if not names & self._held.keys() and not path.name.startswith("."):
                 _remove(path)
 
     async def _adopt(self, held: Held, *, same_boot: bool) -> None:
@@ -500,7 +502,9 @@ class Containers:
             return held.record.exit_code if held.record.exit_code is not None else _LOST
 
         spec = held.record.spec
-        return attach.Attachment(connection, directory, exit_code, tty=spec.tty, stdin=stdin and spec.stdin)
+        return attach.Attachment(
+            connection, directory, exit_code, self._clock, tty=spec.tty, stdin=stdin and spec.stdin
+        )
 
     def update(self, container_id: str, resources: Resources) -> None:
         held = self._find(container_id)
@@ -578,4 +582,4 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         remove_tree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
