@@ -1,1 +1,0 @@
-"""Machines: enrolment, health, repair."""

@@ -1,1 +1,0 @@
-"""Desired network rules and their writers."""
