@@ -6,45 +6,15 @@ from typing import Any
 import orjson
 import yaml
 
+from corral.apiserver import yaml_documents
 from corral.kinds.status import StatusError, bad_request, unsupported_media_type
 from corral.kinds.types import Obj
 
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes; kube-apiserver's own limit for a request body."""
-_NODE_LIMIT = 1_000_000
 _PROTOBUF = "application/vnd.kubernetes.protobuf"
 _JSON_TYPES = frozenset({"application/json", "", "text/json", "application/merge-patch+json"})
 _YAML_TYPES = frozenset({"application/yaml", "text/yaml", "application/x-yaml", "application/apply-patch+yaml"})
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: times stay text, keys are text, duplicates are noted."""
-
-    duplicates: list[str]
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = _key(self.construct_object(key_node, deep=True))
-            if key in result:
-                self.duplicates.append(key)
-            result[key] = self.construct_object(value_node, deep=deep)
-        return result
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _key(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "null"
-    return str(value)
 
 
 def media_type(content_type: str) -> str:
@@ -62,7 +32,7 @@ def decode(body: bytes, content_type: str, *, duplicates: list[str] | None = Non
     if media in _JSON_TYPES:
         return _decode_json(body, duplicates)
     if media in _YAML_TYPES:
-        return _decode_yaml(body, duplicates)
+        return yaml_documents.load(body, duplicates)
     if media == _PROTOBUF:
         # Few clients send it, and its tables take memory.
         from corral.apiserver.protobuf import decode_protobuf
@@ -117,35 +87,6 @@ def _json_duplicates(body: bytes) -> list[str]:
 
     json.loads(body, object_pairs_hook=pairs)
     return found
-
-
-def _decode_yaml(body: bytes, duplicates: list[str] | None) -> Any:
-    try:
-        loader = _Loader(body)
-        loader.duplicates = []
-        try:
-            value = loader.get_single_data()
-        finally:
-            loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise bad_request(f"cannot decode the body as YAML: {' '.join(str(error).split())}") from error
-    if b"*" in body and _nodes(value, {}) > _NODE_LIMIT:
-        raise bad_request("cannot decode the body as YAML: its aliases expand to too many values")
-    if duplicates is not None:
-        duplicates.extend(loader.duplicates)
-    return value
-
-
-def _nodes(value: Any, counted: dict[int, int]) -> int:
-    """How many values `value` has when aliases are expanded (sharing makes this quick even for hostile input)."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) in counted:
-        return counted[id(value)]
-    counted[id(value)] = _NODE_LIMIT  # a value that contains itself is too large
-    total = 1 + sum(_nodes(child, counted) for child in (value.values() if isinstance(value, dict) else value))
-    counted[id(value)] = total
-    return total
 
 
 def encode_yaml(value: Any) -> bytes:
