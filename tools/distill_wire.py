@@ -19,6 +19,14 @@ _GZIP = re.compile(rb"\x1f\x8b\x08\x00\x00\x00\x00\x00")
 _SCALARS = {1: "double", 2: "float", 3: "int", 4: "int", 5: "int", 8: "bool", 9: "string", 12: "bytes", 13: "int"}
 _UNSTABLE = re.compile(r"v\d+(alpha|beta)\d+$")
 _MESSAGE, _REPEATED = 11, 3
+# The few fields whose names in the descriptors are not those of their JSON.
+_JSON_NAMES = {
+    "Expression": "expression",
+    "Name": "name",
+    "Webhooks": "webhooks",
+    "aPIGroup": "apiGroup",
+    "uID": "uid",
+}
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
@@ -77,7 +85,8 @@ def messages(prefix: str, message: bytes) -> Iterator[tuple[str, list[Any], bool
 def row(field: bytes) -> list[Any]:
     values = dict(fields(field))
     kind = short(values[6].decode()) if values[5] == _MESSAGE else _SCALARS[values[5]]
-    return [values[3], values[1].decode(), kind, int(values[4] == _REPEATED)]
+    name = values[1].decode()
+    return [values[3], _JSON_NAMES.get(name, name), kind, int(values[4] == _REPEATED)]
 
 
 def main() -> None:

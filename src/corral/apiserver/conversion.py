@@ -1,4 +1,4 @@
-"""Between the versions of a kind.
+"""Between the versions of a kind, and between the version that is asked for and the one that is stored.
 
 Most versions differ only in how `apiVersion` is spelled (CRDs with the conversion strategy None always do). The two
 that differ in fields are Events, which the core group and events.k8s.io share, and HorizontalPodAutoscaler v1.
@@ -7,8 +7,6 @@ that differ in fields are Events, which the core group and events.k8s.io share, 
 from collections.abc import Callable
 
 from corral.kinds.types import Obj, Resource
-
-EVENTS_GROUP = "events.k8s.io"
 
 # core/v1 name, events.k8s.io/v1 name
 _EVENT_FIELDS = (
@@ -24,13 +22,12 @@ _TO_EVENTS = dict(_EVENT_FIELDS)
 _TO_CORE = {new: old for old, new in _EVENT_FIELDS}
 
 
-def home(resource: Resource, storage_version: str) -> Resource:
-    """What objects of `resource` are stored as."""
-    if resource.group == EVENTS_GROUP and resource.plural == "events":
-        return Resource("", "v1", "events", "Event", True)
-    if storage_version and storage_version != resource.version:
-        return Resource(resource.group, storage_version, resource.plural, resource.kind, resource.namespaced)
-    return resource
+def home(resource: Resource, stored_as: str) -> Resource:
+    """What objects of `resource` are stored as; `stored_as` is an `apiVersion`, empty for its own."""
+    if stored_as in ("", resource.api_version):
+        return resource
+    group, _, version = stored_as.rpartition("/")
+    return Resource(group, version, resource.plural, resource.kind, resource.namespaced)
 
 
 def is_respelling(source: Resource, target: Resource) -> bool:

@@ -47,7 +47,7 @@ class Core:
             self._homes_of = self.registry.generation
         found = self._homes.get(kind.resource)
         if found is None:
-            found = self._homes[kind.resource] = home(kind.resource, kind.storage_version)
+            found = self._homes[kind.resource] = home(kind.resource, kind.stored_as)
         return kind.resource if found is kind.resource or found == kind.resource else found
 
     def key(self, kind: Kind, namespace: str, name: str) -> str:

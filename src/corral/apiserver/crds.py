@@ -1,12 +1,14 @@
 """CustomResourceDefinitions become kinds: the registry follows the store.
 
-A definition is installed when it is seen, and its status says so. It carries a finalizer, so that its objects go before
-it does.
+A definition is installed when it is seen, unless another kind of its group has one of its names, and its status says
+so. It carries a finalizer, so that its objects go before it does.
 """
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import orjson
 
@@ -17,12 +19,13 @@ from corral.apiserver.negotiation import PLAIN
 from corral.apiserver.options import DeleteOptions
 from corral.apiserver.rendering import encode
 from corral.apiserver.verbs.delete import remove
-from corral.kinds import conditions
+from corral.kinds.conditions import set_condition
+from corral.kinds.crd import ESTABLISHED, conditions, names_accepted, not_served
 from corral.kinds.kind import Kind
 from corral.kinds.resources import CUSTOM_RESOURCE_DEFINITIONS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
-from corral.store.protocol import Compacted, Conflict, Entry
+from corral.store.protocol import Change, Compacted, Conflict, Entry
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ class CustomKinds:
         self._core = core
         self._task: asyncio.Task[None] | None = None
         self._endings: dict[str, asyncio.Task[None]] = {}
+        self._refused: set[str] = set()
+        """Keys of definitions whose names others have: they are looked at again when a definition changes or goes."""
 
     async def start(self) -> None:
         """Install what there is, then follow."""
@@ -63,39 +68,53 @@ class CustomKinds:
                 watch = self._core.store.watch(prefix_of(CUSTOM_RESOURCE_DEFINITIONS), after=revision)
                 async for changes in watch:
                     for change in changes:
-                        if change.type == "delete":
-                            self._core.registry.remove_crd(orjson.loads(change.entry.value)["metadata"]["name"])
-                        else:
-                            await self._install(change.entry)
+                        await self._take(change)
                 return
             except Compacted:
                 revision = await self._install_all()
 
+    async def _take(self, change: Change) -> None:
+        if change.type == "delete":
+            self._core.registry.remove_crd(orjson.loads(change.entry.value)["metadata"]["name"])
+            self._refused.discard(change.entry.key)
+        else:
+            await self._install(change.entry)
+        for key in self._refused - {change.entry.key}:
+            entry = self._core.store.get(key)
+            if entry is not None:
+                await self._install(entry)
+
     async def _install(self, entry: Entry) -> None:
         crd: Obj = orjson.loads(entry.value)
-        name = crd["metadata"]["name"]
-        try:
-            self._core.registry.install_crd(crd)
-        except (StatusError, ValueError, LookupError, TypeError) as error:
-            # One bad definition must not keep the others from being served.
-            log.warning("cannot serve CustomResourceDefinition %s: %s", name, error)
-            await self._report(entry.key, str(error))
-            return
-        if crd["metadata"].get("deletionTimestamp"):
-            if name not in self._endings:
-                task = asyncio.create_task(self._end(entry.key, crd), name=f"removal of {name}")
-                task.add_done_callback(lambda _: self._endings.pop(name, None))
-                self._endings[name] = task
-            return
-        await self._report(entry.key, "")
+        name, registry = crd["metadata"]["name"], self._core.registry
+        found = conditions(crd, registry)
+        if names_accepted(found):
+            self._refused.discard(entry.key)
+            try:
+                registry.install_crd(crd)
+            except (StatusError, ValueError, LookupError, TypeError) as error:
+                # One bad definition must not keep the others from being served.
+                log.warning("cannot serve CustomResourceDefinition %s: %s", name, error)
+                found = not_served(found, str(error))
+        else:
+            self._refused.add(entry.key)
+            if self._kinds_of(crd):
+                # It goes on being served under the names that it had.
+                found = [condition for condition in found if condition["type"] != ESTABLISHED]
+        if not crd["metadata"].get("deletionTimestamp"):
+            await self._report(entry.key, found)
+        elif name not in self._endings:
+            task = asyncio.create_task(self._end(entry.key, crd), name=f"removal of {name}")
+            task.add_done_callback(lambda _: self._endings.pop(name, None))
+            self._endings[name] = task
 
-    async def _report(self, key: str, problem: str) -> None:
+    async def _report(self, key: str, found: Sequence[Obj]) -> None:
         """Write the conditions NamesAccepted and Established, the accepted names and the finalizer."""
         while True:
             entry = self._core.store.get(key)
             if entry is None:
                 return
-            crd = established(orjson.loads(entry.value), self._core, problem)
+            crd = reported(orjson.loads(entry.value), found, self._core.now())
             value = encode(crd)
             if value == entry.value or crd["metadata"].get("deletionTimestamp"):
                 return
@@ -146,24 +165,22 @@ def _context(kind: Kind, metadata: Obj) -> Context:
     return Context(call, "delete", kind, namespace, name, "", PLAIN)
 
 
-def established(crd: Obj, core: Core, problem: str) -> Obj:
-    """A definition with the status of one that is served, or that cannot be because of `problem`."""
+def reported(crd: Obj, found: Sequence[Obj], now: datetime) -> Obj:
+    """A definition with the status of one of which `found` holds; one whose names are accepted has the finalizer."""
     status = crd.setdefault("status", {})
+    for condition in found:
+        about = {field: condition[field] for field in ("reason", "message")}
+        set_condition(crd, condition["type"], condition["status"], now=now, **about)
+    stored = [version["name"] for version in crd["spec"]["versions"] if version.get("storage")]
+    status["storedVersions"] = list(dict.fromkeys([*(status.get("storedVersions") or ()), *stored]))
+    if not names_accepted(found):
+        status.setdefault("acceptedNames", {"plural": "", "kind": ""})
+        return crd
     names = {**crd["spec"]["names"]}
     names.setdefault("singular", names["kind"].lower())
     names.setdefault("listKind", f"{names['kind']}List")
     status["acceptedNames"] = names
-    stored = [version["name"] for version in crd["spec"]["versions"] if version.get("storage")]
-    status["storedVersions"] = list(dict.fromkeys([*(status.get("storedVersions") or ()), *stored]))
-    now = core.now()
-    if problem:
-        conditions.set_condition(crd, "Established", "False", now=now, reason="NotServed", message=problem)
-    else:
-        good = {"reason": "NoConflicts", "message": "no conflicts found"}
-        conditions.set_condition(crd, "NamesAccepted", "True", now=now, **good)
-        done = {"reason": "InitialNamesAccepted", "message": "the initial names have been accepted"}
-        conditions.set_condition(crd, "Established", "True", now=now, **done)
-        finalizers = crd["metadata"].get("finalizers") or []
-        if FINALIZER not in finalizers:
-            crd["metadata"]["finalizers"] = [*finalizers, FINALIZER]
+    finalizers = crd["metadata"].get("finalizers") or []
+    if FINALIZER not in finalizers:
+        crd["metadata"]["finalizers"] = [*finalizers, FINALIZER]
     return crd

@@ -113,22 +113,21 @@ async def create(
     review = _review(ctx, "CREATE", obj, None, options)
     core.admission.mutate(review, core)
     meta.stamp(metadata, core.timestamp())
-    ctx.kind.strategy.prepare_create(obj)
+    if not tracked:
+        metadata.pop("managedFields", None)
     generated = "name" not in metadata
-    for attempt in range(_NAME_TRIES):
+    for _ in range(_NAME_TRIES if generated else 1):
+        # Strategies copy the name to other places (a Job to its pods' labels): each new name goes the whole way.
         if generated:
             meta.generate_name(metadata, core.rng)
-        if attempt == 0:
-            if not tracked:
-                metadata.pop("managedFields", None)
-                _track(core, ctx, None, obj, options)
-            _validate(ctx, obj, None)
-            core.admission.validate(review, core)
+        ctx.kind.strategy.prepare_create(obj)
+        if not tracked:
+            _track(core, ctx, None, obj, options)
+        _validate(ctx, obj, None)
+        core.admission.validate(review, core)
         outcome = await _create(core, ctx, obj, options, warnings)
         if outcome is not None:
             return outcome
-        if not generated:
-            break
     raise already_exists(ctx.group, ctx.plural, metadata["name"])
 
 

@@ -35,8 +35,6 @@ _UNSTRUCTURAL: Final = ("definitions", "dependencies", "patternProperties", "add
 class Known(Protocol):
     """What `conditions` asks of a registry."""
 
-    def by_kind(self, group: str, version: str, kind: str) -> Kind | None: ...
-
     def names_in(self, group: str) -> Mapping[str, str]:
         """Every plural, singular, short name and kind in use in a group -> the name of the CRD that has it."""
 
@@ -141,7 +139,7 @@ def kinds_of(crd: Obj, resolve: Callable[[str], Schema]) -> Iterator[Kind]:
             categories=tuple(names.get("categories") or ()),
             subresources=frozenset(subresources),
             columns=tuple(_columns(version)),
-            storage_version=stored,
+            stored_as=f"{spec['group']}/{stored}",
             selectable_fields=tuple(field["jsonPath"].lstrip(".") for field in version.get("selectableFields") or ()),
             scale_paths=_scale_paths(scale),
             schema=schema,
@@ -195,11 +193,22 @@ def conditions(crd: Obj, registry: Known) -> list[Obj]:
         ]
     field, name = conflicts[0]
     reason = field[0].upper() + field[1:] + "Conflict"
-    message = f'"{name}" is already in use'
+    message = f'"{name}" is already in use by {taken[name]}'
     return [
         _condition(NAMES_ACCEPTED, "False", reason, message),
         _condition(ESTABLISHED, "False", "NotAccepted", "not all names are accepted"),
     ]
+
+
+def names_accepted(found: Sequence[Obj]) -> bool:
+    """Whether no name of the CRD conflicts."""
+    return any(condition["type"] == NAMES_ACCEPTED and condition["status"] == "True" for condition in found)
+
+
+def not_served(found: Sequence[Obj], why: str) -> list[Obj]:
+    """The conditions of a CRD whose names are accepted but that cannot be served."""
+    kept = [condition for condition in found if condition["type"] != ESTABLISHED]
+    return [*kept, _condition(ESTABLISHED, "False", "NotServed", why)]
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Obj:

@@ -31,7 +31,10 @@ class Strategy(Protocol):
     """What a kind does beyond its schema. All functions are pure but for mutating `obj`, which is the caller's own."""
 
     def prepare_create(self, obj: Obj) -> None:
-        """Set what only the server may set and default what depends on other fields."""
+        """Set what only the server may set and default what depends on other fields. Name and uid are set.
+
+        It is called again on the same object, under another name, if a generated name was taken.
+        """
 
     def prepare_update(self, obj: Obj, old: Obj) -> None:
         """Carry over what an update may not touch; raise `metadata.generation` if the spec changed."""
@@ -66,8 +69,8 @@ class Kind:
         "watch",
     )
     columns: tuple[Column, ...] = ()
-    storage_version: str = ""
-    """The version its objects are stored in, when it is another than `resource.version`."""
+    stored_as: str = ""
+    """The `apiVersion` that its objects are stored in, when it is another than `resource.api_version`."""
     selectable_fields: tuple[str, ...] = ()
     """Paths beyond metadata.name and metadata.namespace that a field selector may use."""
     scale_paths: Mapping[str, str] = field(default_factory=dict)

@@ -47,6 +47,8 @@ _PATCHES: Final = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
+# A CRD's schema does not say how lists merge, so the server refuses strategic merge patches of custom resources.
+_CUSTOM_PATCHES: Final = tuple(media for media in _PATCHES if "strategic" not in media)
 _OTHER_KINDS: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "binding": ("", "v1", "Binding", "core.v1.Binding"),
     "eviction": ("policy", "v1", "Eviction", "policy.v1.Eviction"),
@@ -158,13 +160,18 @@ class _Paths:
             "x-kubernetes-group-version-kind": {"group": group, "kind": kind, "version": version},
         }
         if body:
-            self._add_body(operation, body, _PATCHES if action == "patch" else ("application/json",))
+            self._add_body(operation, body, self._media(action))
         elif not self.v3:
             operation["consumes"] = ["*/*"]
         if not self.v3:
             operation["produces"] = ["application/json", "application/yaml"]
             operation["schemes"] = ["https"]
         return operation
+
+    def _media(self, action: str) -> tuple[str, ...]:
+        if action != "patch":
+            return ("application/json",)
+        return _CUSTOM_PATCHES if self.kind.custom else _PATCHES
 
     def _add_body(self, operation: Obj, model: str, media: tuple[str, ...]) -> None:
         schema = {"$ref": self.base + model}

@@ -132,7 +132,7 @@ def _kind(row: Row) -> Kind:
         categories=row.categories,
         subresources=frozenset(row.subresources),
         verbs=row.verbs,
-        storage_version=row.storage.rpartition("/")[2],
+        stored_as=row.stored_as,
         selectable_fields=row.selectable,
         scale_paths=row.scale or {},
         schema=definitions().root(row.definition),

@@ -262,41 +262,101 @@ def test_events_are_one_collection_in_two_groups(http_as: Any, namespace: str) -
     assert (found["note"], found["regarding"]["name"]) == ("said", "p")
 
 
-def test_custom_kinds(http_as: Any, namespace: str) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer", "minimum": 1}}}},
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def definition(group: str, plural: str, kind: str, *short: str, **subresources: Any) -> dict[str, Any]:
+    size = {"type": "object", "properties": {"size": {"type": "integer", "minimum": 1}}}
+    status = {"type": "object", "properties": {"seen": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"spec": size, "status": status}}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": subresources,
     }
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    group = f"{namespace}.example.org"
-    crd: dict[str, Any] = {
-        "metadata": {"name": f"widgets.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": "widgets", "kind": "Widget", "singular": "widget", "listKind": "WidgetList"},
-            "versions": [version],
-        },
+    names = {"plural": plural, "kind": kind, "singular": kind.lower(), "listKind": f"{kind}List", "shortNames": short}
+    return {
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
     }
-    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    made = http_as("POST", crds, crd)
-    assert made.status == 201, made.body
-    watch = f"{crds}?watch=1&timeoutSeconds=5&fieldSelector=metadata.name%3D{crd['metadata']['name']}"
-    conditions: list[Any] = []
+
+
+def reported(http_as: Any, name: str) -> dict[str, str]:
+    """Conditions of a definition, as soon as there are any."""
     for _ in range(100):
-        conditions = http_as("GET", f"{crds}/widgets.{group}").json.get("status", {}).get("conditions", [])
-        if conditions:
-            break
-    assert {condition["type"]: condition["status"] for condition in conditions}["Established"] == "True", watch
+        found = http_as("GET", f"{CRDS}/{name}").json.get("status", {}).get("conditions")
+        if found:
+            return {condition["type"]: condition["status"] for condition in found}
+    raise AssertionError(f"no conditions of {name}")
+
+
+def served(http_as: Any, url: str, *, yes: bool) -> bool:
+    return any((http_as("GET", url).status == 200) == yes for _ in range(100))
+
+
+def test_custom_kinds(http_as: Any, namespace: str) -> None:
+    group = f"{namespace}.example.org"
+    made = http_as("POST", CRDS, definition(group, "widgets", "Widget"))
+    assert made.status == 201, made.body
+    assert reported(http_as, f"widgets.{group}")["Established"] == "True"
     widgets = f"/apis/{group}/v1/namespaces/{namespace}/widgets"
     assert http_as("POST", widgets, {"metadata": {"name": "w"}, "spec": {"size": 3}}).status == 201
     assert http_as("POST", widgets, {"metadata": {"name": "v"}, "spec": {"size": 0}}).status == 422
     assert http_as("GET", widgets).json["kind"] == "WidgetList"
-    http_as("DELETE", f"{crds}/widgets.{group}")
-    for _ in range(100):
-        if http_as("GET", f"{crds}/widgets.{group}").status == 404:
-            break
-    assert http_as("GET", widgets).status == 404
+    http_as("DELETE", f"{CRDS}/widgets.{group}")
+    assert served(http_as, widgets, yes=False)
+
+
+def test_a_custom_kind_whose_name_is_taken_waits_for_it(http_as: Any, namespace: str) -> None:
+    group = f"{namespace}.example.org"
+    assert http_as("POST", CRDS, definition(group, "widgets", "Widget", "w")).status == 201
+    assert reported(http_as, f"widgets.{group}")["NamesAccepted"] == "True"
+    assert http_as("POST", CRDS, definition(group, "wagons", "Wagon", "w")).status == 201
+    assert reported(http_as, f"wagons.{group}") == {"NamesAccepted": "False", "Established": "False"}
+    status = http_as("GET", f"{CRDS}/wagons.{group}").json["status"]
+    assert f"already in use by widgets.{group}" in status["conditions"][0]["message"]
+    wagons = f"/apis/{group}/v1/namespaces/{namespace}/wagons"
+    assert http_as("GET", wagons).status == 404
+    http_as("DELETE", f"{CRDS}/widgets.{group}")
+    assert served(http_as, wagons, yes=True)
+    http_as("DELETE", f"{CRDS}/wagons.{group}")
+    assert served(http_as, wagons, yes=False)
+
+
+def test_apply_owns_only_what_its_endpoint_writes(http_as: Any, namespace: str) -> None:
+    group = f"{namespace}.example.org"
+    http_as("POST", CRDS, definition(group, "widgets", "Widget", status={}))
+    reported(http_as, f"widgets.{group}")
+    widget = f"/apis/{group}/v1/namespaces/{namespace}/widgets/w"
+    config = {
+        "apiVersion": f"{group}/v1",
+        "kind": "Widget",
+        "metadata": {"name": "w", "labels": {"a": "b"}},
+        "spec": {"size": 3},
+        "status": {"seen": 1},
+    }
+    headers = {"Content-Type": "application/apply-patch+yaml"}
+    made = http_as("PATCH", f"{widget}?fieldManager=one", config, headers=headers)
+    assert made.status == 201, made.body
+    assert "status" not in made.json
+    assert made.json["metadata"]["managedFields"][0]["fieldsV1"].keys() == {"f:metadata", "f:spec"}
+    told = http_as("PATCH", f"{widget}/status?fieldManager=two", config, headers=headers)
+    assert told.status == 200, told.body
+    assert told.json["status"] == {"seen": 1}
+    owned = {entry["manager"]: entry["fieldsV1"] for entry in told.json["metadata"]["managedFields"]}
+    assert owned["two"] == {"f:status": {"f:seen": {}}}
+    http_as("DELETE", f"{CRDS}/widgets.{group}")
+
+
+def test_a_generated_name_reaches_what_is_derived_from_it(http_as: Any, namespace: str) -> None:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
+    job = {"metadata": {"generateName": "j-"}, "spec": {"template": {"spec": pod}}}
+    made = http_as("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", job)
+    assert made.status == 201, made.body
+    labels = made.json["spec"]["template"]["metadata"]["labels"]
+    assert labels["job-name"] == labels["batch.kubernetes.io/job-name"] == made.json["metadata"]["name"]
 
 
 def test_impersonation(api: Any, http_as: Any, namespace: str) -> None:

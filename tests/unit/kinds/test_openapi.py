@@ -136,3 +136,19 @@ def test_protobuf_says_what_the_json_says(with_crd: Registry) -> None:
     assert b'"kind":"ConfigMap"' in extensions[b"x-kubernetes-group-version-kind"]
     paths = {only(entry, 1).decode() for _, entry in fields_of(only(encoded, 8))}
     assert paths == document["paths"].keys()
+
+
+def test_custom_resources_take_no_strategic_merge_patch(with_crd: Registry) -> None:
+    custom = crd()["spec"]["names"]["kind"]
+    group = crd()["spec"]["group"]
+    strategic = "application/strategic-merge-patch+json"
+    second = openapi.openapi_v2(with_crd)
+    assert strategic in patch_of(second, "", "Pod")["consumes"]
+    assert strategic not in patch_of(second, group, custom)["consumes"]
+    third = openapi.openapi_v3(with_crd, group, "v1")
+    media = patch_of(third, group, custom)["requestBody"]["content"]
+    assert media.keys() == {
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+    }

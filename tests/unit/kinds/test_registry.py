@@ -56,7 +56,10 @@ def test_the_preferred_version_is_first(registry: Registry) -> None:
     assert registry.groups()["autoscaling"] == ["v2", "v1"]
     old = registry.get("autoscaling", "v1", "horizontalpodautoscalers")
     assert old is not None
-    assert old.storage_version == "v2"
+    assert old.stored_as == "autoscaling/v2"
+    events = registry.get("events.k8s.io", "v1", "events")
+    assert events is not None
+    assert events.stored_as == "v1"
 
 
 def test_versions_sort_as_discovery_prefers_them() -> None:
@@ -93,5 +96,5 @@ def test_names_conflict_with_another_crd_but_not_with_oneself() -> None:
     second["spec"]["names"] = {"plural": "others", "kind": "Other", "shortNames": ["ct"]}
     told = crds.conditions(second, registry)
     assert told[0]["reason"] == "ShortNamesConflict"
-    assert told[0]["message"] == '"ct" is already in use'
+    assert told[0]["message"] == '"ct" is already in use by crontabs.stable.example.com'
     assert [condition["status"] for condition in told] == ["False", "False"]

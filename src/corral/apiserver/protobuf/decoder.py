@@ -2,7 +2,8 @@
 
 The envelope is `runtime.Unknown` behind four magic bytes; it names the kind. Go writes fields that are not pointers
 even if they are zero, and the wire does not tell them from pointers to zero. So zeros are dropped as Go's JSON drops
-them, but for the names in `_MEANT`, which are pointers, and for false where it may have been meant.
+them, but for pointers that may be meant to point to zero: the numbers in `_MEANT`, the texts in `_MEANT_TEXTS`, and every
+boolean that is not in `_UNSAID`.
 """
 
 import base64
@@ -32,6 +33,7 @@ _INLINE = frozenset(
     {
         "ephemeralContainerCommon",
         "handler",
+        "ingressRuleValue",
         "localObjectReference",
         "persistentVolumeSource",
         "rule",
@@ -39,7 +41,7 @@ _INLINE = frozenset(
         "volumeSource",
     }
 )
-# Numbers and texts for which an explicit zero is an answer.
+# Numbers for which an explicit zero is an answer.
 _MEANT = frozenset(
     {
         "activeDeadlineSeconds",
@@ -52,19 +54,20 @@ _MEANT = frozenset(
         "failedJobsHistoryLimit",
         "fsGroup",
         "gracePeriodSeconds",
+        "leaseTransitions",
         "maxFailedIndexes",
         "minReplicas",
         "mode",
         "parallelism",
         "partition",
         "priority",
+        "progressDeadlineSeconds",
         "replicas",
         "revisionHistoryLimit",
         "runAsGroup",
         "runAsUser",
         "stabilizationWindowSeconds",
         "startingDeadlineSeconds",
-        "storageClassName",
         "successfulJobsHistoryLimit",
         "terminationGracePeriodSeconds",
         "tolerationSeconds",
@@ -73,8 +76,35 @@ _MEANT = frozenset(
     }
 )
 
+_MEANT_TEXTS = frozenset(
+    {
+        ("api.coordination.v1.LeaseSpec", "holderIdentity"),
+        ("api.core.v1.PersistentVolumeClaimSpec", "storageClassName"),
+        ("api.core.v1.PersistentVolumeClaimSpec", "volumeAttributesClassName"),
+    }
+)
 # Booleans that are no pointers: a false one was not said.
-_UNSAID = frozenset({"hostIPC", "hostNetwork", "hostPID", "paused", "readOnly", "stdin", "stdinOnce", "tty"})
+_UNSAID = frozenset(
+    {
+        "authenticated",
+        "chapAuthDiscovery",
+        "chapAuthSession",
+        "clusterScope",
+        "denied",
+        "globalDefault",
+        "hostIPC",
+        "hostNetwork",
+        "hostPID",
+        "paused",
+        "publishNotReadyAddresses",
+        "readOnly",
+        "sslEnabled",
+        "stdin",
+        "stdinOnce",
+        "tty",
+        "unschedulable",
+    }
+)
 
 Field: TypeAlias = tuple[str, str, int]
 
@@ -168,17 +198,19 @@ def _message(name: str, data: bytes, depth: int) -> Obj:
             result.setdefault(json_name, []).append(value)
         elif json_name in _INLINE and isinstance(value, dict):
             result.update(value)
-        elif _is_said(json_name, value):
+        elif _is_said(name, json_name, value):
             result[json_name] = value
     return result
 
 
-def _is_said(name: str, value: Any) -> bool:
+def _is_said(message: str, name: str, value: Any) -> bool:
     if value is None:
         return False
     if isinstance(value, bool):
         return value or name not in _UNSAID
-    return name in _MEANT or value not in ("", 0)
+    if isinstance(value, str):
+        return value != "" or (message, name) in _MEANT_TEXTS
+    return value != 0 or name in _MEANT
 
 
 def _entry(kind: str, raw: bytes, depth: int) -> tuple[str, Any]:

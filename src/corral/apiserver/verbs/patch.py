@@ -17,6 +17,8 @@ from corral.kinds.status import bad_request, unsupported_media_type
 from corral.kinds.types import Obj
 from corral.store.protocol import Entry
 
+_NOT_RESET = frozenset({"apiVersion", "kind", "metadata", "status"})
+_IDENTITY = ("name", "namespace", "uid", "resourceVersion")
 _APPLY_TYPES = frozenset({APPLY_PATCH, "application/apply-patch+json"})
 
 
@@ -81,6 +83,7 @@ async def _apply(
         raise bad_request("metadata.managedFields must be nil")
     warnings: list[str] = []
     writing.prune(config, ctx.kind, options, warnings, [f'duplicate field "{name}"' for name in duplicates])
+    _reset(ctx, config)
 
     def merged(live: Obj | None) -> Obj:
         return apply(
@@ -109,3 +112,13 @@ async def _apply(
         tracked=True,
     )
     return object_reply(core, ctx, outcome.rendered, warnings=outcome.warnings)
+
+
+def _reset(ctx: Context, config: Obj) -> None:
+    """Drop what is not written through this endpoint, so that nobody comes to own what they did not set."""
+    if ctx.subresource == "status":
+        for field in config.keys() - _NOT_RESET:
+            del config[field]
+        config["metadata"] = {name: config["metadata"][name] for name in _IDENTITY if name in config["metadata"]}
+    elif not ctx.subresource and "status" in ctx.kind.subresources:
+        config.pop("status", None)

@@ -24,8 +24,8 @@ class Row:
     scale: Mapping[str, str] | None = None
     generation: bool = False
     """Whether `metadata.generation` counts changes of what is wanted."""
-    storage: str = ""
-    """`group/version` that its objects are stored in, when it is another."""
+    stored_as: str = ""
+    """The `apiVersion` that its objects are stored in, when it is another."""
 
 
 _MATCH_SCALE = {"spec": "spec.replicas", "status": "status.replicas", "selector": "spec.selector"}
@@ -94,7 +94,7 @@ class _Group:
         selectable: tuple[str, ...] = (),
         scale: Mapping[str, str] | None = None,
         generation: bool = False,
-        storage: str = "",
+        stored_as: str = "",
     ) -> Row:
         """One row; `short` has the short names, blank-separated."""
         return Row(
@@ -107,7 +107,7 @@ class _Group:
             selectable,
             scale,
             generation,
-            storage,
+            stored_as,
         )
 
 
@@ -204,7 +204,7 @@ def _policy() -> list[Row]:
     hpa = ("horizontalpodautoscalers", "HorizontalPodAutoscaler", "hpa")
     return [
         autoscaling(*hpa, categories=_ALL, sub=("status",)),
-        autoscaling_v1(*hpa, categories=_ALL, sub=("status",), storage="autoscaling/v2"),
+        autoscaling_v1(*hpa, categories=_ALL, sub=("status",), stored_as="autoscaling/v2"),
         policy("poddisruptionbudgets", "PodDisruptionBudget", "pdb", sub=("status",), generation=True),
         rbac("clusterrolebindings", "ClusterRoleBinding", cluster=True),
         rbac("clusterroles", "ClusterRole", cluster=True),
@@ -220,7 +220,7 @@ def _network() -> list[Row]:
     events = _Group("events.k8s.io", "v1").row
     return [
         discovery("endpointslices", "EndpointSlice", generation=True),
-        events("events", "Event", "ev", selectable=_NEW_EVENT_FIELDS, storage="v1"),
+        events("events", "Event", "ev", selectable=_NEW_EVENT_FIELDS, stored_as="v1"),
         networking("ingressclasses", "IngressClass", cluster=True, generation=True),
         networking("ingresses", "Ingress", "ing", sub=("status",), generation=True),
         networking("ipaddresses", "IPAddress", "ip", cluster=True, selectable=("spec.parentRef",)),

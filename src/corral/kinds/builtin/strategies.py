@@ -36,7 +36,7 @@ def _pending(obj: Obj) -> None:
 
 
 def _create_job(job: Obj) -> None:
-    """Pods find their Job by its uid. `metadata.uid` and, unless it is still to be generated, the name are set."""
+    """Pods find their Job by its uid. `metadata.uid` and the name are set."""
     spec = job.get("spec") or {}
     template = spec.get("template")
     if spec.get("manualSelector") or template is None:
