@@ -4,9 +4,11 @@
 comes before anything else that depends on the object asked for, so that a refusal tells nothing.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import TypeAlias
 
@@ -22,6 +24,7 @@ from corral.apiserver.core import Core
 from corral.apiserver.crds import CustomKinds
 from corral.apiserver.decoding import decode_object
 from corral.apiserver.discovery import Discovery, Extension
+from corral.apiserver.expiry import EventExpiry
 from corral.apiserver.metrics import Metrics
 from corral.apiserver.negotiation import choose
 from corral.apiserver.nonresource import NonResources
@@ -90,6 +93,7 @@ class ApiServer:
         self.core = Core(store, registry, Chain(plugins(authorizer)), clock, rng)
         self._registry = registry
         self._custom_kinds = CustomKinds(self.core)
+        self._expiry: asyncio.Task[None] | None = None
         self._discovery = Discovery(registry, GROUP, VERSION)
         self._other = NonResources(store, self._discovery, OpenApi(registry), self.metrics, tokens)
         self._virtual = {**Reviews(authorizer, tokens).handlers(), ("", "bindings"): self._bind}
@@ -107,11 +111,16 @@ class ApiServer:
         }
 
     async def start(self) -> None:
-        """Serve custom kinds as well."""
+        """Serve custom kinds as well, and clear old events away."""
         await self._custom_kinds.start()
+        self._expiry = asyncio.create_task(EventExpiry(self.core).run(), name="event expiry")
 
     async def stop(self) -> None:
         """End background work; calls that run go on."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._expiry
         await self._custom_kinds.stop()
 
     def extend(
