@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from corral.kinds import openapi, openapi_proto
+from corral.apiserver.protobuf.openapi import encode_openapi_v2
+from corral.kinds import openapi
 from corral.kinds.registry import Registry
 from corral.kinds.types import Obj
 
@@ -125,7 +126,7 @@ def only(body: bytes, field: int) -> bytes:
 
 def test_protobuf_says_what_the_json_says(with_crd: Registry) -> None:
     document = openapi.openapi_v2(with_crd)
-    encoded = openapi_proto.encode(document)
+    encoded = encode_openapi_v2(document)
     assert only(encoded, 1) == b"2.0"
     models = {only(entry, 1).decode(): only(entry, 2) for _, entry in fields_of(only(encoded, 9))}
     assert models.keys() == document["definitions"].keys()
