@@ -1,18 +1,16 @@
 """Performs what `plan` says."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from corral.client.informer import Informer
 from corral.controllers.jobs.demand import Creation, Failures
 from corral.controllers.jobs.plan import Plan, plan
 from corral.controllers.jobs.pods import FINALIZER, is_tracked, new_pod
 from corral.controllers.pods.batches import Outcome, slow_start
-from corral.controllers.pods.claim import adoption_patch, claim, release_patch
-from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, is_active, orphan_key, owner_name
+from corral.controllers.pods.control import PodControl
+from corral.controllers.pods.pods import owner_name
 from corral.kinds.owners import controller_of
 from corral.kinds.resources import JOBS, PODS
-from corral.kinds.selectors import LabelSelector
-from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery import finalizers
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
@@ -32,7 +30,7 @@ class JobController:
 
     _tools: Tools
     _jobs: Informer
-    _pods: Informer
+    _control: PodControl
 
     def __init__(self) -> None:
         self._failures: dict[Key, tuple[str, Failures]] = {}
@@ -42,29 +40,17 @@ class JobController:
         """Take the tools."""
         self._tools = tools
         self._jobs = tools.caches.get(JOBS)
-        self._pods = tools.caches.get(PODS)
-        self._pods.add_index(CONTROLLER_INDEX, controller_index)
-        self._pods.add_index(_BY_NAME, _job_names)
-        self._jobs.add_index("namespace", lambda obj: [obj["metadata"]["namespace"]])
+        self._control = PodControl(tools, JOBS, finalizer=FINALIZER)
+        self._control.pods.add_index(_BY_NAME, _job_names)
 
     def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
         """A Job's own key; a pod's Job, or whoever may adopt it. The empty name stands for tracked pods without one."""
         if resource == JOBS:
             return [key_of(obj)]
-        namespace = obj["metadata"]["namespace"]
-        if controller_of(obj) is not None:
-            name = owner_name(obj, JOBS)
-            return [Key(namespace, name)] if name else []
-        keys = [key_of(job) for job in self._adopters(obj)]
-        return keys or ([Key(namespace, "")] if is_tracked(obj) else [])
-
-    def _adopters(self, pod: Obj) -> list[Obj]:
-        labels = pod["metadata"].get("labels") or {}
-        return [
-            job
-            for job in self._jobs.index("namespace", pod["metadata"]["namespace"])
-            if LabelSelector.from_object(job["spec"].get("selector")).matches(labels)
-        ]
+        keys = self._control.owners_of(obj)
+        if keys or controller_of(obj) is not None or not is_tracked(obj):
+            return keys
+        return [Key(obj["metadata"]["namespace"], "")]
 
     async def reconcile(self, key: Key) -> Result:
         """One step of the Job."""
@@ -74,7 +60,7 @@ class JobController:
             self._failures.pop(key, None)
             return Done()
         uid = job["metadata"]["uid"]
-        pods = await self._claimed(job)
+        pods = await self._control.claimed(job)
         known, failures = self._failures.get(key, (uid, Failures()))
         step = plan(job, pods, failures if known == uid else Failures(), self._tools.clock.now())
         outcome = await self._perform(job, step)
@@ -101,72 +87,30 @@ class JobController:
     async def _let_go(self, key: Key, job: Obj | None) -> None:
         """Take our finalizer off pods whose Job is gone: nobody will count them."""
         uid = job["metadata"]["uid"] if job is not None else None
-        for pod in self._pods.index(_BY_NAME, str(key)):
+        for pod in self._control.pods.index(_BY_NAME, str(key)):
             reference = controller_of(pod)
             if is_tracked(pod) and (reference is None or reference["uid"] != uid):
-                if reference is None and self._adopters(pod):
+                if reference is None and self._control.adopters(pod):
                     continue
                 await self._settle(pod)
-
-    async def _claimed(self, job: Obj) -> Sequence[Obj]:
-        metadata = job["metadata"]
-        claimed = claim(
-            job,
-            LabelSelector.from_object(job["spec"].get("selector")),
-            self._pods.index(CONTROLLER_INDEX, metadata["uid"]),
-            self._pods.index(CONTROLLER_INDEX, orphan_key(metadata["namespace"])),
-        )
-        client, namespace = self._tools.client, metadata["namespace"]
-        held = [pod for pod in claimed.held if pod["metadata"]["namespace"] == namespace]
-        for pod in claimed.adopt:
-            if not is_active(pod):
-                continue
-            patch = adoption_patch(pod, job)
-            patch["metadata"]["finalizers"] = sorted({*(pod["metadata"].get("finalizers") or ()), FINALIZER})
-            held.append(await client.patch(PODS, pod["metadata"]["name"], patch, namespace))
-        for pod in claimed.release:
-            patch = release_patch(pod, job, finalizer=FINALIZER)
-            await client.patch(PODS, pod["metadata"]["name"], patch, namespace)
-        return held
 
     async def _perform(self, job: Obj, step: Plan) -> Outcome:
         async def drop(pod: Obj) -> None:
             await self._settle(pod)
-            await self._delete(job, pod)
+            await self._control.delete(job, pod)
 
         async def stop(pod: Obj) -> None:
-            await self._delete(job, pod)
+            await self._control.delete(job, pod)
 
         async def create(creation: Creation) -> None:
-            await self._create(job, creation)
+            pod = new_pod(job, creation.index, dict(creation.annotations), self._tools.rng)
+            await self._control.create(job, pod)
 
         for pods, act in ((step.drop, drop), (step.stop, stop)):
             outcome = await slow_start(pods, act)
             if outcome.refused is not None:
                 raise outcome.refused
         return await slow_start(step.create, create)
-
-    async def _create(self, job: Obj, creation: Creation) -> None:
-        events = self._tools.events
-        pod = new_pod(job, creation.index, dict(creation.annotations), self._tools.rng)
-        try:
-            made = await self._tools.client.create(PODS, pod)
-        except StatusError as error:
-            if not namespace_ends(error):
-                events.record(job, "Warning", "FailedCreate", f"Error creating: {error.message}")
-            raise
-        events.record(job, "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
-
-    async def _delete(self, job: Obj, pod: Obj) -> None:
-        metadata = pod["metadata"]
-        try:
-            await self._tools.client.delete(PODS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
-        except StatusError as error:
-            if error.code in (404, 409):
-                return
-            self._tools.events.record(job, "Warning", "FailedDelete", f"Error deleting: {error.message}")
-            raise
-        self._tools.events.record(job, "Normal", "SuccessfulDelete", f"Deleted pod: {metadata['name']}")
 
     async def _settle(self, pod: Obj) -> None:
         await finalizers.remove(self._tools.client, PODS, pod, FINALIZER)
