@@ -231,8 +231,18 @@ class Cgroups:
             if path.exists():
                 _write(path, setting.value)
 
+    @property
+    def children_stay(self) -> bool:
+        """Whether a container remains in the group of its monitor in some hierarchy, so that the monitor has to be
+        moved before it creates anything: in hybrid mode OCI runtimes know nothing of the v2 hierarchy."""
+        return "unified" in self._monitored
+
     def adopt_monitor(self, pid: int) -> None:
-        """Move a monitor into the cell's group, so that nobody who ends the agent's group ends it too."""
+        """Move a monitor into the cell's group, so that nobody who ends the agent's group ends it too.
+
+        Raises:
+            ProcessLookupError: it has ended.
+        """
         for name in self._monitored:
             _write(self._hierarchies[name] / self.parent.lstrip("/") / "conmon" / "cgroup.procs", str(pid))
 

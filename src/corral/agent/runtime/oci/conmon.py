@@ -1,7 +1,7 @@
 """One conmon for each container: it creates the container, holds its streams, writes its log and its exit code.
 
-conmon leaves our session and our control groups before it creates anything, so that neither the agent's death nor a
-supervisor that cleans up after the agent touches a container. How it talks (conmon(8) and its sources):
+conmon leaves our session and our control groups, so that neither the agent's death nor a supervisor that cleans up
+after the agent touches a container. How it talks (conmon(8) and its sources):
 
     sync pipe       one JSON line when the container is there: {"pid": 123} or {"pid": -1, "message": "..."}
     start pipe      conmon waits for a byte before it starts anything: the time to move it to another group
@@ -61,8 +61,8 @@ class Monitor:
         return argv
 
 
-async def launch(monitor: Monitor, adopt: Callable[[int], None]) -> int:
-    """Create the container under a new conmon; `adopt` gets conmon's pid before it starts anything.
+async def launch(monitor: Monitor, adopt: Callable[[int], None] | None) -> int:
+    """Create the container under a new conmon; `adopt`, if any, gets conmon's pid before it starts anything.
 
     Returns the pid of the container's first process, which waits to be started.
 
@@ -81,7 +81,8 @@ async def launch(monitor: Monitor, adopt: Callable[[int], None]) -> int:
         )
         os.close(sync_write)
         sync_write = -1
-        await asyncio.to_thread(adopt, process.pid)
+        if adopt is not None:
+            await asyncio.to_thread(adopt, process.pid)
         os.write(start_write, b"\0")
         answer = await _read_to_newline(sync_read)
         await process.wait()

@@ -45,7 +45,7 @@ from corral.agent.runtime.oci import (
 from corral.agent.runtime.oci.cgroups import Cgroups, Limits
 from corral.agent.runtime.oci.engine import Engine
 from corral.agent.runtime.oci.exits import ExitWatch, read_exit
-from corral.agent.runtime.oci.monitors import is_monitor_of, kill_monitor, read_pid, text_of
+from corral.agent.runtime.oci.monitors import Monitors, kill_monitor, read_pid, text_of
 from corral.agent.runtime.oci.state import ContainerRecord, Layout, load, remove_tree, save
 from corral.base.clock import Clock
 
@@ -64,8 +64,6 @@ class Held:
     record: ContainerRecord
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    monitor: int = -1
-    """A pidfd of its conmon."""
     execs: set[exec.ExecProcess] = field(default_factory=set)
 
     @property
@@ -99,14 +97,15 @@ class Containers:
         # More at once than there are processors only makes each of them wait.
         self._starting = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self._starts: set[asyncio.Task[Container]] = set()
+        self._monitors = Monitors(cgroups)
         self._watch = ExitWatch(layout.exits, self._on_exit_file)
 
     async def close(self) -> None:
         """Let go; containers and their monitors go on."""
         await asyncio.gather(*self._starts, return_exceptions=True)
         self._watch.close()
+        await self._monitors.close()
         for held in self._held.values():
-            self._forget_monitor(held)
             for process in list(held.execs):
                 await process.close()
 
@@ -205,7 +204,7 @@ class Containers:
             raise RuntimeFailure("CreateContainerError", f"cannot create container {spec.name}: its sandbox is gone")
         directory = self._layout.container(spec.id)
         try:
-            directory.mkdir(mode=0o711)
+            directory.mkdir(mode=0o700)
             record = await self._prepare(spec, pod, directory, hidden=hidden)
             save(directory / _RECORD, record)
         except OSError as error:
@@ -329,7 +328,8 @@ class Containers:
         directory = self._layout.container(record.spec.id)
         program = str(json.loads((directory / "config.json").read_bytes())["process"]["args"][0])
         monitor = conmon.Monitor(record.spec, program, directory, self._layout.exits, self._engine)
-        record.pid = await conmon.launch(monitor, self._cgroups.adopt_monitor)
+        early = self._cgroups.adopt_monitor if self._cgroups.children_stay else None
+        record.pid = await conmon.launch(monitor, early)
         self._save(held)
         done = await spawn.run(self._engine.argv("start", record.spec.id, log=monitor.log))
         if done.code:
@@ -341,25 +341,12 @@ class Containers:
 
     def _watch_monitor(self, held: Held) -> None:
         """Notice the end of the container, or else of its conmon; either may have happened already."""
-        pid = read_pid(self._layout.container(held.record.spec.id) / "conmon.pid")
-        try:
-            held.monitor = os.pidfd_open(pid) if pid else -1
-        except ProcessLookupError:
-            held.monitor = -1
-        if held.monitor >= 0 and not is_monitor_of(pid, held.record.spec.id):
-            os.close(held.monitor)
-            held.monitor = -1
-        if held.monitor < 0:
+        container_id = held.record.spec.id
+        pid_file = self._layout.container(container_id) / "conmon.pid"
+        if self._monitors.watch(container_id, pid_file, lambda: self._on_monitor_end(held)):
+            self._on_exit_file(container_id)
+        else:
             self._on_monitor_end(held)
-            return
-        asyncio.get_running_loop().add_reader(held.monitor, self._on_monitor_end, held)
-        self._on_exit_file(held.record.spec.id)
-
-    def _forget_monitor(self, held: Held) -> None:
-        if held.monitor >= 0:
-            asyncio.get_running_loop().remove_reader(held.monitor)
-            os.close(held.monitor)
-            held.monitor = -1
 
     def _on_exit_file(self, container_id: str) -> None:
         for held in [self._held.get(container_id)] if container_id else list(self._held.values()):
@@ -369,7 +356,6 @@ class Containers:
                     self._finish(held, *told)
 
     def _on_monitor_end(self, held: Held) -> None:
-        self._forget_monitor(held)
         self._on_exit_file(held.record.spec.id)
         if held.running:
             self._finish(held, 128 + signal.SIGKILL, self._clock.now(), "its monitor (conmon) was killed")
@@ -383,7 +369,7 @@ class Containers:
         record.oom_killed = oom and code != 0
         record.message = message
         self._clear_processes(held)
-        self._forget_monitor(held)
+        self._monitors.forget(record.spec.id)
         record.pid = 0
         try:
             self._save(held)

@@ -103,7 +103,7 @@ class Sandboxes:
 
     async def _create(self, spec: SandboxSpec) -> None:
         directory = self._layout.sandbox(spec.id)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         record = SandboxRecord(spec, self._clock.now())
         save(directory / _RECORD, record)
         limits = Limits(spec.cpu_weight, spec.cpu_quota, spec.memory_limit, spec.pids_limit)

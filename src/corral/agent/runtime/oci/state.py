@@ -12,7 +12,6 @@ A record is replaced atomically; a directory without a readable record is a half
 """
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -93,8 +92,9 @@ class Layout:
 
     def make(self) -> None:
         for path in (self.sandboxes, self.containers, self.exits, self.oci, self.images):
-            path.mkdir(parents=True, exist_ok=True, mode=0o711)
-        self.directory.chmod(0o711)
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Nobody else on the machine gets in: a container may leave set-user-id programs in its root.
+        self.directory.chmod(0o700)
 
 
 def save(path: Path, record: SandboxRecord | ContainerRecord) -> None:
@@ -121,4 +121,4 @@ def boot_id() -> str:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory tree; nothing there is fine."""
-    shutil.rmtree(path, ignore_errors=False) if path.is_dir() else None
+    trees.remove(path)
