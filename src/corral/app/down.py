@@ -36,10 +36,14 @@ def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
             raise CorralError(f"cannot stop pid {pid}: it did not end in {SHUTDOWN_SECONDS:.0f} s", f"kill -9 {pid}")
         stopped = 0
         if not keep_containers and config.agent_dir.exists():
+            import logging
+
             import uvloop
 
             from corral.app.containers import stop_all
 
+            # What this machine lacks was said by `up`.
+            logging.basicConfig(level=logging.ERROR)
             stopped = uvloop.run(stop_all(config, grace))
     except CorralError as error:
         terminal.error(error)

@@ -20,6 +20,7 @@ from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.apiserver.streams import NodeDialer
 from corral.app.config import CellConfig, machine_address
+from corral.app.ports import cannot_listen
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.client import Client
@@ -100,10 +101,7 @@ async def _listen(front: HttpFront, config: CellConfig) -> int:
     try:
         return await front.start(config.host, config.port)
     except OSError as error:
-        raise CorralError(
-            f"cannot listen on port {config.port}: {error.strerror}",
-            f"end what uses it (ss -ltnp 'sport = :{config.port}'), or choose another with --port",
-        ) from error
+        raise cannot_listen(config, error) from error
 
 
 def _write_kubeconfig(config: CellConfig, pki: Pki, port: int) -> None:

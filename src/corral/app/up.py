@@ -12,6 +12,7 @@ import click
 
 from corral.app import detach as detaching
 from corral.app.config import DEFAULT_DATA_DIR, DEFAULT_PORT, CellConfig, Engine, prepare_data_dir
+from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base.errors import CorralError
 from corral.cli import terminal
@@ -84,6 +85,8 @@ def serve(config: CellConfig) -> int:
     with sole_owner(config):
         import uvloop
 
+        checked = time.monotonic()
+        report("port", check_port(config), time.monotonic() - checked)
         try:
             return uvloop.run(_serve(config, report, began))
         except asyncio.CancelledError:

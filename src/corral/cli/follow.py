@@ -18,6 +18,10 @@ _HOPELESS = {"InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigErro
 _IMAGE_TROUBLE = {"ErrImagePull", "ImagePullBackOff"}
 
 
+class NeverStarts(CorralError):
+    """Nothing but another command line would make the program start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How it ended: the exit code, and the last pod (None if it is gone)."""
@@ -53,7 +57,8 @@ class Attention:
         """Watch until the container has ended and all of its output is written.
 
         Raises:
-            CorralError: it can never start.
+            NeverStarts: its image or configuration cannot be had.
+            CorralError: it ended without running, or somebody else stopped it.
         """
         try:
             pod = await self._watch()
@@ -122,12 +127,10 @@ class Attention:
         waiting = programs.waiting(pod)
         reason = waiting.get("reason", "")
         if reason in _HOPELESS:
-            raise CorralError(f"cannot run {self._name}: {reason}: {waiting.get('message', '')}")
+            raise NeverStarts(f"cannot run {self._name}: {reason}: {waiting.get('message', '')}")
         if reason in _IMAGE_TROUBLE and waiting.get("message"):
-            raise CorralError(
-                f"cannot run {self._name}: {waiting['message']}",
-                f"check the name of the image; the job waits on, stop it with `corral stop {self._name}`",
-            )
+            remedy = "check the image's name and that this cell reaches its registry, or `corral image load` it"
+            raise NeverStarts(f"cannot run {self._name}: {waiting['message']}", remedy)
         state = programs.container_status(pod).get("state", {})
         if ("running" in state or "terminated" in state) and not self._running:
             self._running = now

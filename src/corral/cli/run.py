@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from corral.base.errors import CorralError
+from corral.base.quantities import parse
 from corral.cli import fetch, follow, programs, terminal
 from corral.cli.packing import Package, pack
 from corral.cli.session import Session, connected
@@ -79,10 +80,22 @@ async def command(
     Files that .gitignore or .corralignore name are not sent. The exit code is the program's; 125 is an error of
     Corral's own, 126 a program that cannot be executed, 127 one that does not exist.
     """
+    check_quantity("--cpu", cpu)
+    check_quantity("--memory", memory)
     options = Options(argv, cpu, memory, image, env, name, detach, remove, get, interactive, tty, quiet)
     if detach and (get or interactive):
         raise CorralError("cannot use --detach with --get or --interactive", "drop --detach")
     return await _Run(session, options).perform()
+
+
+def check_quantity(flag: str, text: str) -> None:
+    """Raises CorralError, with the name of the flag, unless `text` is empty or a positive quantity."""
+    try:
+        good = not text or parse(text) > parse(0)
+    except ValueError:
+        good = False
+    if not good:
+        raise CorralError(f"cannot read {flag} {text}: it is not a positive quantity", "write 0.5, 2, 512Mi or 2Gi")
 
 
 class _Run:
@@ -152,6 +165,9 @@ class _Run:
                     if code is not None:
                         return code
             outcome = work.result()
+        except follow.NeverStarts:
+            await self._delete()
+            raise
         finally:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -165,7 +181,11 @@ class _Run:
     async def _bring_back(self, pod: Obj | None, path: str) -> None:
         if pod is None:
             raise CorralError(f"cannot get {path}: the pod is gone")
-        count = await fetch.tree(self.session, pod["metadata"]["name"], programs.WORK_VOLUME, path, Path.cwd())
+        try:
+            count = await fetch.tree(self.session, pod["metadata"]["name"], programs.WORK_VOLUME, path, Path.cwd())
+        except StatusError as error:
+            remedy = f"see what the program left below {programs.WORK_DIR}; --get takes a path relative to it"
+            raise CorralError(f"cannot get {path}: {error.message}", remedy) from error
         self._note(f"brought back {path}: {count} files")
 
     async def _interrupted(self, job: Obj) -> int | None:

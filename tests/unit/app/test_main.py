@@ -1,6 +1,7 @@
 """The command's table, and one owner for a data directory."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from corral.app.config import CellConfig, prepare_data_dir
 from corral.app.main import COMMANDS, cli
+from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base.errors import CorralError
 
@@ -68,3 +70,13 @@ def test_a_stale_pid_file_means_nothing(tmp_path: Path) -> None:
 
 def test_cells_are_told_apart(tmp_path: Path) -> None:
     assert CellConfig(tmp_path / "a").name != CellConfig(tmp_path / "b").name
+
+
+def test_a_port_in_use_is_named_with_the_remedy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = CellConfig(host="127.0.0.1", port=taken.getsockname()[1])
+        with pytest.raises(CorralError, match=f"port {config.port}: Address already in use") as caught:
+            check_port(config)
+    assert "--port" in caught.value.remedy
+    assert check_port(config) == f"{config.port} is free"
+    assert check_port(CellConfig(host="127.0.0.1", port=0)) == "any free one"

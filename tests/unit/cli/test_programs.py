@@ -11,6 +11,7 @@ from corral.base.errors import CorralError
 from corral.cli import programs
 from corral.cli.follow import pull_seconds
 from corral.cli.logs import span
+from corral.cli.run import check_quantity
 from corral.kinds.registry import Registry
 
 
@@ -111,3 +112,14 @@ def test_spans(text: str, seconds: int) -> None:
 def test_a_bad_span_is_named() -> None:
     with pytest.raises(Exception, match="soon"):
         span("soon")
+
+
+@pytest.mark.parametrize("text", ["", "0.5", "2", "512Mi"])
+def test_good_quantities_pass(text: str) -> None:
+    check_quantity("--cpu", text)
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "1.2.3", "1e999999999", "2 GB"])
+def test_a_bad_quantity_names_its_flag(text: str) -> None:
+    with pytest.raises(CorralError, match=f"--memory {text}"):
+        check_quantity("--memory", text)
