@@ -20,6 +20,8 @@ _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 _CHUNK = 256 * 1024
 _BLOCK = tarfile.BLOCKSIZE
+_DEEPEST = 200
+"""Directories within directories: each holds a descriptor open, and the agent has few to lose to one reader."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -103,9 +105,11 @@ def _pieces(top: int, name: str) -> Iterator[bytes]:
             yield from _content(entry)
 
 
-def _walk(descriptor: int, name: str) -> Iterator[_Entry]:
+def _walk(descriptor: int, name: str, depth: int = 0) -> Iterator[_Entry]:
     """Everything at and below an O_PATH descriptor, which is closed at the end."""
     try:
+        if depth > _DEEPEST:
+            raise FileError(f"cannot read {name[:80]}...: it lies more than {_DEEPEST} directories deep")
         info = os.fstat(descriptor)
         if stat.S_ISREG(info.st_mode):
             opened = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
@@ -127,7 +131,7 @@ def _walk(descriptor: int, name: str) -> Iterator[_Entry]:
                     following = os.open(child, os.O_PATH | os.O_NOFOLLOW, dir_fd=descriptor)
                 except FileNotFoundError:
                     continue
-                yield from _walk(following, f"{name}/{child}")
+                yield from _walk(following, f"{name}/{child}", depth + 1)
     finally:
         os.close(descriptor)
 
@@ -154,8 +158,8 @@ def _content(entry: _Entry) -> Iterator[bytes]:
     while left > 0:
         data = os.read(entry.descriptor, min(_CHUNK, left))
         if not data:
-            yield bytes(left)
-            break
+            # Not all at once: a file may claim any size, and be cut short while it is read.
+            data = bytes(min(_CHUNK, left))
         left -= len(data)
         yield data
     yield bytes(-entry.info.st_size % _BLOCK)

@@ -74,6 +74,7 @@ class Database:
             _create(path)
         elif path.is_file() and path.stat().st_size == 0:
             raise _damaged(path, "it is empty")
+        _make_private(path)
         try:
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
         except sqlite3.Error as error:
@@ -288,6 +289,13 @@ def _damaged(path: Path, what: str) -> CorralError:
         f"cannot read the store {path}: it is damaged ({what})",
         "restore it from a backup, or move it away to start with an empty cell",
     )
+
+
+def _make_private(path: Path) -> None:
+    """Every secret of the cell is in this file: its owner alone may read it. SQLite gives its mode to the journals."""
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with contextlib.suppress(OSError):  # what is wrong with it, SQLite says when it opens it
+            file.chmod(0o600)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -234,3 +234,15 @@ async def test_a_lone_write_that_fails_is_refused_and_not_seen(path: Path, monke
     assert store.get("/a/lost") is None
     assert wrote(await store.create("/a/kept", b"")).revision == 61
     await store.close()
+
+
+async def test_the_file_and_its_journals_are_the_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    for _ in range(2):
+        store = await SqliteStore.open(path)
+        await store.create("/a", b"{}")
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        await store.close()
+        assert modes["store.db"] == 0o600
+        assert set(modes.values()) == {0o600}
+        path.chmod(0o644)

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from corral.agent import mounts
 from corral.agent.env import Surroundings, expand
 from corral.agent.layout import Layout
+from corral.agent.runtime import trees
 from corral.agent.runtime.api import Mount
 from corral.agent.volumes import (
     config_map,
@@ -133,7 +133,7 @@ def remove_tree(directory: Path) -> None:
     """
     if directory.is_dir():
         mounts.unmount_below(directory)
-        shutil.rmtree(directory)
+        trees.remove(directory)
 
 
 def container_mounts(

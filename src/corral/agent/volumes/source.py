@@ -6,11 +6,14 @@ that swell beyond the limits are refused before anything runs.
 """
 
 import asyncio
+import gzip
 import hashlib
+import io
 import os
 import re
 import shutil
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,8 @@ from corral.kinds.types import Obj
 DRIVER = "source.corral.dev"
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _CHUNK = 1 << 20
+_LONGEST_READ = 4 << 20
+_DEEPEST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,28 @@ class Limits:
 
     bytes: int = 32 << 30
     members: int = 1_000_000
+
+
+class _Sips(io.RawIOBase):
+    """An archive that is read in small portions only.
+
+    `tarfile` reads an extended header as a whole, however long it says it is: a few kilobytes of gzip could claim all
+    memory. File contents are copied in chunks and never come near the limit.
+    """
+
+    def __init__(self, raw: gzip.GzipFile) -> None:
+        self._raw = raw
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LONGEST_READ:
+            raise tarfile.ReadError(f"a header is longer than {_LONGEST_READ >> 20} MiB")
+        return self._raw.read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
 
 
 async def prepare(volume: Obj, context: VolumeContext) -> Path:
@@ -66,9 +93,11 @@ def unpack(archive: Path, digest: str, into: Path, limits: Limits = Limits()) ->
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(mode=0o755)
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with gzip.open(archive) as raw, tarfile.open(fileobj=_Sips(raw), mode="r:") as tar:
             _extract(tar, into, limits)
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except RecursionError as error:
+        raise VolumeError("cannot unpack the source archive: its headers are chained without end") from error
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, ValueError, zlib.error) as error:
         raise VolumeError(f"cannot unpack the source archive: {error}") from error
 
 
@@ -83,7 +112,9 @@ def _verify(archive: Path, digest: str) -> None:
 
 def _extract(tar: tarfile.TarFile, into: Path, limits: Limits) -> None:
     size = 0
-    for count, member in enumerate(tar, 1):
+    for count, member in enumerate(iter(tar.next, None), 1):
+        # The library would keep a million of them.
+        tar.members.clear()  # type: ignore[attr-defined]
         size += max(member.size, 0)
         if size > limits.bytes or count > limits.members:
             raise VolumeError(
@@ -121,6 +152,8 @@ def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -
 def _place(into: Path, name: str) -> Path:
     """Where a member goes: below `into`, through real directories only."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
+    if len(parts) > _DEEPEST:
+        raise VolumeError(f"{name[:80]!r}... in the source archive lies more than {_DEEPEST} directories deep")
     if name.startswith("/") or ".." in parts:
         raise VolumeError(f"{name!r} in the source archive leads outside of it")
     parent = into

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
+from corral.agent.runtime import trees
 from corral.agent.runtime.api import ContainerSpec, SandboxSpec
 
 Record = TypeVar("Record")
