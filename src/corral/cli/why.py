@@ -131,7 +131,7 @@ def placement_words(placement: Obj) -> Iterator[str]:
     if not machines:
         yield "it waits: the cell has no machine; add one"
     elif fitting:
-        yield f"it waits, but {', '.join(fitting[:3])} would take it: the scheduler should bind it at once"
+        yield f"it waits, but {', '.join(fitting[:3])} would take it: {placement['message']}"
     else:
         yield f"it waits: none of {len(machines)} machine{'s' * (len(machines) != 1)} takes it"
         rows = [[machine["name"], "; ".join(machine["reasons"])] for machine in machines]

@@ -92,11 +92,14 @@ class Binder:
         return Outcome(key, uid, bound=True)
 
     async def report(self, pod: Obj, message: str) -> None:
-        """Say on the pod, and in an event, why it is not placed; nothing if the pod says so already."""
+        """Say on the pod, and in an event, why it is not placed.
+
+        As long as the reason persists the event is counted up, while the pod, which says so already, is left alone.
+        """
+        self._recorder.record(pod, "Warning", "FailedScheduling", message)
         condition = _refusal(pod, message, rfc3339(self._clock.now()))
         if condition is None:
             return
-        self._recorder.record(pod, "Warning", "FailedScheduling", message)
         key = key_of(pod)
         patch: Obj = {"metadata": {"uid": pod["metadata"].get("uid")}, "status": {"conditions": [condition]}}
         async with self._reports:

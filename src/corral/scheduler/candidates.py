@@ -1,7 +1,9 @@
 """For one equivalence class: which machines pass and how good each is, kept fresh row by row.
 
-One array holds it all: the total score of each machine, or minus infinity where the class cannot go. After a pod was
-placed, only the rows that changed are worked out again; after a change of the machines themselves, everything is.
+One array holds most of it: the score of each machine by how full it is, or minus infinity where the class cannot go.
+After a pod was placed, only the rows that changed are worked out again; after a change of the machines themselves,
+everything is. What is relative to the machines that pass, and what pods elsewhere have a say in, is worked out on top
+of that for each decision that it matters to.
 """
 
 from collections import OrderedDict
@@ -10,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.profile import PORTS, RESOURCES, SHAPE_FILTERS, Profile
+from corral.scheduler.profile import PEER_FILTERS, PORTS, RESOURCES, SHAPE_FILTERS, Profile
+from corral.scheduler.scores import NEVER, ShapeScore
 from corral.scheduler.snapshot import Snapshot
 
-_NEVER = -np.inf
 _KEPT = 256
 # Working out rows one by one costs about this share of working out all of them.
 _MANY = 8
 
 
 class Candidates:
-    """The machines as one class sees them."""
+    """The machines as pods see them that differ in their peers only."""
 
     def __init__(self, snapshot: Snapshot, pod: PodClass, profile: Profile) -> None:
         self._snapshot = snapshot
@@ -29,25 +31,43 @@ class Candidates:
         self._shape = -1
         self._seen = 0
         self._allowed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        self._base: NDArray[np.float64] = np.zeros(0)
-        self.total: NDArray[np.float64] = np.zeros(0)
+        self._counts: list[tuple[ShapeScore, float, NDArray[np.float64]]] = []
+        self._fill: NDArray[np.float64] = np.zeros(0)
 
-    def refresh(self) -> NDArray[np.float64]:
-        """The total scores as of now."""
+    @property
+    def full(self) -> bool:
+        """Whether no machine has room, whatever pods are near."""
+        self._refresh()
+        return bool(self._fill.max() == NEVER)
+
+    def totals(self, pod: PodClass) -> NDArray[np.float64]:
+        """The total scores as of now for `pod`."""
+        self._refresh()
+        snapshot, total = self._snapshot, self._fill
+        for rule in PEER_FILTERS:
+            mask = rule.passes(snapshot, pod)
+            if mask is not None:
+                total = np.where(mask, total, NEVER)
+        for score, weight, counts in self._counts:
+            total = _plus(total, weight, score.score(counts, total))
+        for peer_score, weight in self._profile.peers:
+            total = _plus(total, weight, peer_score.score(snapshot, pod, total))
+        return total
+
+    def _refresh(self) -> None:
         snapshot = self._snapshot
         if self._shape != snapshot.shape:
             self._rebuild()
-            return self.total
+            return
         if self._seen == snapshot.used.end:
-            return self.total
+            return
         changed = snapshot.used.since(self._seen)
         self._seen = snapshot.used.end
-        if changed is None or len(changed) > len(self.total) // _MANY:
-            self.total = self._judge(slice(None))
+        if changed is None or len(changed) > len(self._fill) // _MANY:
+            self._fill = self._judge(slice(None))
         else:
             rows = np.fromiter(changed, dtype=np.intp, count=len(changed))
-            self.total[rows] = self._judge(rows)
-        return self.total
+            self._fill[rows] = self._judge(rows)
 
     def _rebuild(self) -> None:
         snapshot, pod = self._snapshot, self._pod
@@ -56,14 +76,11 @@ class Candidates:
             mask = rule.passes(snapshot, pod)
             if mask is not None:
                 allowed &= mask
-        base = np.zeros(len(allowed))
-        for score, weight in self._profile.shape:
-            scores = score.score(snapshot, pod)
-            if scores is not None:
-                base += weight * scores
-        self._allowed, self._base = allowed, base
+        counted = ((score, weight, score.count(snapshot, pod)) for score, weight in self._profile.shape)
+        self._counts = [(score, weight, counts) for score, weight, counts in counted if counts is not None]
+        self._allowed = allowed
         self._shape, self._seen = snapshot.shape, snapshot.used.end
-        self.total = self._judge(slice(None))
+        self._fill = self._judge(slice(None))
 
     def _judge(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float64]:
         snapshot, pod = self._snapshot, self._pod
@@ -73,10 +90,14 @@ class Candidates:
             passes &= ports[rows]
         share = (snapshot.load[rows] + pod.load) / np.maximum(snapshot.allocatable[rows, :2], 1)
         np.minimum(share, 1.0, out=share)
-        total = self._base[rows].copy()
+        total = np.zeros(len(share))
         for score, weight in self._profile.fill:
             total += weight * score.score(share)
-        return np.where(passes, total, _NEVER)
+        return np.where(passes, total, NEVER)
+
+
+def _plus(total: NDArray[np.float64], weight: float, scores: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    return total if scores is None else total + weight * scores
 
 
 class CandidateCache:
@@ -85,19 +106,23 @@ class CandidateCache:
     def __init__(self, snapshot: Snapshot, profile: Profile) -> None:
         self.snapshot = snapshot
         self.profile = profile
-        self._kept: OrderedDict[PodClass, Candidates] = OrderedDict()
+        self._kept: OrderedDict[bytes, Candidates] = OrderedDict()
 
     def totals(self, pod: PodClass) -> NDArray[np.float64]:
         """The total scores of all rows for `pod`, minus infinity where it cannot go. Read-only."""
-        found = self._kept.get(pod)
-        if found is None:
-            found = self._kept[pod] = Candidates(self.snapshot, pod, self.profile)
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(pod)
-        return found.refresh()
+        return self._candidates(pod).totals(pod)
 
     def fits_somewhere(self, pod: PodClass) -> bool:
         """Whether any machine has room for `pod` now."""
-        return bool(self.totals(pod).max(initial=_NEVER) > _NEVER)
+        found = self._candidates(pod)
+        return not found.full and bool(found.totals(pod).max() > NEVER)
+
+    def _candidates(self, pod: PodClass) -> Candidates:
+        found = self._kept.get(pod.alone)
+        if found is None:
+            found = self._kept[pod.alone] = Candidates(self.snapshot, pod, self.profile)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(pod.alone)
+        return found

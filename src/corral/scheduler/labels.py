@@ -49,6 +49,11 @@ class LabelColumns:
                 self._columns[key] = _Column(self._rows)
             self._columns[key].set(row, value)
 
+    def cells(self, key: str) -> tuple[NDArray[np.int32], int]:
+        """For each row the number of its value of the label `key` (0: it has none), and how many numbers there are."""
+        column = self._columns.get(key)
+        return (np.zeros(self._rows, dtype=np.int32), 1) if column is None else (column.cells, len(column.values))
+
     def matches(self, requirement: Requirement) -> NDArray[np.bool_]:
         """Which rows fulfil `requirement`."""
         column = self._columns.get(requirement.key)

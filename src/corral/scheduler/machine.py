@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from corral.kinds import conditions
 from corral.kinds.podspec import amounts
 from corral.kinds.types import Obj
-from corral.scheduler.podclass import Taint
+from corral.scheduler.taints import Taint
 
 _BY_READINESS = {"False": "node.kubernetes.io/not-ready", "Unknown": "node.kubernetes.io/unreachable"}
 

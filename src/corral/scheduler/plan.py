@@ -74,19 +74,25 @@ def plan(
 def assign(cache: CandidateCache, pending: Sequence[Pending], now: datetime, rng: random.Random) -> Sequence[Decision]:
     """`plan`, but the pods stay placed in the snapshot: how the live loop assumes what it decides."""
     decisions: list[Decision] = []
-    refusals: dict[PodClass, Refuse] = {}
+    refusals: dict[PodClass, tuple[int, Refuse]] = {}
     for pod in sorted(pending, key=_rank):
         node = _choose(cache, pod.pod_class, rng)
         if node:
             cache.snapshot.place(pod.key, pod.pod_class, node)
             decisions.append(Bind(pod.key, node))
             continue
-        # Room only shrinks during a plan, so what refused one pod of a class refuses the next.
-        known = refusals.get(pod.pod_class)
+        known = _still_refused(cache.snapshot, pod.pod_class, refusals)
         if known is None:
-            known = refusals[pod.pod_class] = refuse(cache.snapshot, pod.key, pod.pod_class)
+            known = refuse(cache.snapshot, pod.key, pod.pod_class)
+            refusals[pod.pod_class] = cache.snapshot.used.end, known
         decisions.append(Refuse(pod.key, known.machines, known.reasons))
     return decisions
+
+
+def _still_refused(snapshot: Snapshot, pod: PodClass, refusals: Mapping[PodClass, tuple[int, Refuse]]) -> Refuse | None:
+    """Why another pod of this class was refused in this plan, unless a pod placed since then can have changed that."""
+    moment, known = refusals.get(pod, (0, None))
+    return known if moment == snapshot.used.end or not pod.peers.gains_by_others else None
 
 
 def _rank(pod: Pending) -> tuple[int, int, Key]:

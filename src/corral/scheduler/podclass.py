@@ -15,43 +15,15 @@ from numpy.typing import NDArray
 from corral.kinds.podspec import HostPort, host_ports, pod_requests
 from corral.kinds.selectors import NodeSelector, Requirement, node_term
 from corral.kinds.types import Obj
+from corral.scheduler.peers import Peers
+from corral.scheduler.taints import Taint, Toleration, read_tolerations
 
 # What scoring assumes of a pod that asks for nothing, so that such pods spread too (kube-scheduler/pkg/scheduler/util,
 # DefaultMilliCPURequest and DefaultMemoryRequest).
 _ASSUMED_CPU = 100
+_MOST = 2**53
+"""No machine has more of anything; larger requests must neither overflow the arrays nor wrap around in their sums."""
 _ASSUMED_MEMORY = 200 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Taint:
-    """What keeps pods away from a machine. `effect` is NoSchedule, PreferNoSchedule or NoExecute."""
-
-    key: str
-    value: str
-    effect: str
-
-    def __str__(self) -> str:
-        return f"{{{self.key}: {self.value}}}"
-
-
-@dataclass(frozen=True, slots=True)
-class Toleration:
-    """What lets a pod onto a tainted machine; an empty `key` or `effect` matches every one."""
-
-    key: str
-    operator: str
-    value: str
-    effect: str
-
-    def tolerates(self, taint: Taint) -> bool:
-        """Whether `taint` does not keep a pod with this toleration away."""
-        if self.effect and self.effect != taint.effect:
-            return False
-        if self.key and self.key != taint.key:
-            return False
-        if self.operator == "Exists":
-            return True
-        return bool(self.key) and self.value == taint.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +52,9 @@ class PodClass:
     affinity: NodeSelector | None
     preferences: tuple[Preference, ...]
     tolerations: tuple[Toleration, ...]
+    peers: Peers
+    alone: bytes
+    """Equal for classes that differ in `peers` only."""
 
     def tolerates(self, taint: Taint) -> bool:
         """Whether the class may go where `taint` is."""
@@ -87,7 +62,7 @@ class PodClass:
 
 
 def fingerprint(pod: Obj, node_name: str) -> bytes:
-    """Equal for pods that are placed alike. Only what `read_class` looks at goes in."""
+    """Equal for pods that are placed alike if no other pods are there. Only what `read_class` looks at goes in."""
     spec = pod.get("spec") or {}
     parts = [
         node_name,
@@ -107,18 +82,21 @@ def _needs(container: Obj) -> list[Any]:
     return [container.get("resources"), container.get("ports"), container.get("restartPolicy")]
 
 
-def read_class(pod: Obj, node_name: str, column: Callable[[str], int]) -> PodClass:
-    """The class of `pod`; `column` gives a resource's place in the arrays.
+def read_class(pod: Obj, node_name: str, peers: Peers, mark: bytes, column: Callable[[str], int]) -> PodClass:
+    """The class of `pod`.
 
     Args:
         node_name: the machine that the pod insists on, or empty.
+        mark: the pod's fingerprint.
+        column: gives a resource's place in the arrays.
 
     Raises:
         ValueError: a quantity cannot be read.
         StatusError: an affinity term makes no sense.
     """
     spec = pod.get("spec") or {}
-    requests = {name: amount for name, amount in pod_requests(pod).items() if amount > 0} | {"pods": 1}
+    wanted = pod_requests(pod).items()
+    requests = {name: min(amount, _MOST) for name, amount in wanted if amount > 0} | {"pods": 1}
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     return PodClass(
@@ -136,13 +114,7 @@ def read_class(pod: Obj, node_name: str, column: Callable[[str], int]) -> PodCla
             Preference(int(term.get("weight") or 0), *node_term(term.get("preference") or {}))
             for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
         ),
-        tolerations=tuple(
-            Toleration(
-                item.get("key") or "",
-                item.get("operator") or "Equal",
-                item.get("value") or "",
-                item.get("effect") or "",
-            )
-            for item in spec.get("tolerations") or ()
-        ),
+        tolerations=read_tolerations(pod),
+        peers=peers,
+        alone=mark,
     )

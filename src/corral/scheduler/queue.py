@@ -94,6 +94,11 @@ class PodQueue:
             item.attempts += 1
             self._rest(item, now + _BACKOFF.delay(item.attempts - 1))
 
+    @property
+    def any_refused(self) -> bool:
+        """Whether a pod rests because no machine took it."""
+        return bool(self._refused)
+
     def refused_classes(self) -> list[PodClass]:
         """The classes of the refused pods."""
         return list(self._refused)

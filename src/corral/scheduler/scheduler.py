@@ -2,8 +2,9 @@
 
 A pod that arrives while nothing else happens is decided in the next turn of the event loop; many at once are decided in
 batches, between which the loop gets its turn. What was decided is assumed in the snapshot at once, and taken back if
-the binding fails. A refused pod is looked at again as soon as a change lets its class fit somewhere, after its back-off
-when machines changed otherwise (its reasons may be other ones now), and after five minutes in any case.
+the binding fails. A refused pod is looked at again as soon as a change lets its class fit somewhere (room became free,
+or a pod that it seeks was placed), after its back-off when machines changed otherwise (its reasons may be other ones
+now), and after five minutes in any case.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from corral.base.clock import Clock
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.kinds.podspec import is_terminal, priority
-from corral.kinds.resources import NODES, PODS
+from corral.kinds.resources import NAMESPACES, NODES, PODS
 from corral.kinds.status import StatusError, not_found
 from corral.kinds.types import Key, Obj
 from corral.machinery.events import EventRecorder
@@ -24,7 +25,7 @@ from corral.scheduler.plan import Bind, assign
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.trim import trim_node, trim_pod
+from corral.scheduler.trim import trim_namespace, trim_node, trim_pod
 from corral.scheduler.why import explain
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Scheduler:
         self._queue = PodQueue()
         self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
         self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=trim_pod)
+        self._namespaces = Informer(client, NAMESPACES, clock=clock, rng=rng, transform=trim_namespace)
         self._recorder = EventRecorder(client, name, clock)
         self._binder = Binder(client, self._recorder, clock, self._bound)
         self._assumed: dict[Key, str] = {}
@@ -67,18 +69,23 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._reshaped = False
         """Whether machines changed, so that refusals may have other reasons."""
-        self._room = False
-        """Whether something changed that may let a refused pod fit."""
+        self._freed = False
+        """Whether something changed that may let any refused pod fit."""
+        self._placed = False
+        """Whether a pod was placed, which may let those fit that depend on where others are."""
+        self._namespaces.on_event(self._on_namespace)
         self._nodes.on_event(self._on_node)
         self._pods.on_event(self._on_pod)
 
     async def run(self) -> None:
         """Schedule until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._namespaces.run(), name="scheduler-namespaces")
             tasks.create_task(self._nodes.run(), name="scheduler-nodes")
             tasks.create_task(self._pods.run(), name="scheduler-pods")
             tasks.create_task(self._recorder.run(), name="scheduler-events")
             tasks.create_task(self._binder.announce(), name="scheduler-announcer")
+            await self._namespaces.synced.wait()
             await self._nodes.synced.wait()
             await self._pods.synced.wait()
             while True:
@@ -98,26 +105,30 @@ class Scheduler:
 
     async def _decide_all(self, tasks: asyncio.TaskGroup) -> None:
         self._wake.clear()
-        if self._reshaped:
-            self._reshaped = False
-            self._queue.retry_all()
-        if self._room:
-            self._room = False
-            for pod_class in self._queue.refused_classes():
-                if self._cache.fits_somewhere(pod_class):
-                    self._queue.retry_class(pod_class)
+        self._retry_refused()
         while pending := self._queue.take(_BATCH, self._clock.monotonic()):
             for decision in assign(self._cache, pending, self._clock.now(), self._rng):
                 pod = self._pods.get(decision.pod)
                 if pod is None:
                     raise AssertionError(f"{decision.pod} is queued but not known")
                 if isinstance(decision, Bind):
+                    self._note_placed()
                     self._assumed[decision.pod] = pod["metadata"].get("uid", "")
                     tasks.create_task(self._binder.bind(pod, decision.node), name=f"bind {decision.pod}")
                 else:
                     self._queue.refused(decision.pod, self._clock.monotonic())
                     tasks.create_task(self._binder.report(pod, decision.message), name=f"report {decision.pod}")
             await asyncio.sleep(0)
+
+    def _retry_refused(self) -> None:
+        if self._reshaped:
+            self._queue.retry_all()
+        if self._freed or self._placed:
+            for pod_class in self._queue.refused_classes():
+                concerned = self._freed or pod_class.peers.gains_by_others
+                if concerned and self._cache.fits_somewhere(pod_class):
+                    self._queue.retry_class(pod_class)
+        self._reshaped = self._freed = self._placed = False
 
     async def _changed(self) -> None:
         """Return when something happened or a rest ends."""
@@ -151,7 +162,15 @@ class Scheduler:
         if self._snapshot.shape != shape:
             self._reshaped = True
         if (self._snapshot.shape, self._snapshot.used.end) != (shape, used):
-            self._room = True
+            self._freed = True
+            self._wake.set()
+
+    def _on_namespace(self, event: Event) -> None:
+        labels = None if event.new is None else event.new["metadata"].get("labels") or {}
+        shape = self._snapshot.shape
+        self._snapshot.put_namespace(event.key.name, labels)
+        if self._snapshot.shape != shape:
+            self._reshaped = self._freed = True
             self._wake.set()
 
     def _on_pod(self, event: Event) -> None:
@@ -174,10 +193,26 @@ class Scheduler:
         if node:
             self._queue.discard(key)
             self._assumed.pop(key, None)
-            self._snapshot.place(key, self._snapshot.classify(pod, placed=True), node)
+            self._place(key, pod, node)
         elif not self._is_mine(pod):
             self._queue.discard(key)
         elif key not in self._assumed and self._queue.add(key, self._snapshot.classify(pod), priority(pod)):
+            self._wake.set()
+
+    def _place(self, key: Key, pod: Obj, node: str) -> None:
+        known, before = bool(self._snapshot.node_of(key)), self._snapshot.used.end
+        self._snapshot.place(key, self._snapshot.classify(pod, placed=True), node)
+        if self._snapshot.used.end == before:
+            return
+        if known:
+            self._freed = True
+            self._wake.set()
+        else:
+            self._note_placed()
+
+    def _note_placed(self) -> None:
+        if self._queue.any_refused:
+            self._placed = True
             self._wake.set()
 
     def _is_mine(self, pod: Obj) -> bool:
@@ -188,7 +223,7 @@ class Scheduler:
 
     def _free(self, key: Key) -> None:
         if self._snapshot.remove(key):
-            self._room = True
+            self._freed = True
             self._wake.set()
 
     def _bound(self, outcome: Outcome) -> None:

@@ -10,8 +10,8 @@ taints, coming and going), and `used` lists the rows whose free amounts changed.
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from corral.kinds.podspec import HostPort
 from corral.kinds.types import Key, Obj
 from corral.scheduler.labels import LabelColumns
 from corral.scheduler.machine import Machine, read_allocatable, read_machine
-from corral.scheduler.podclass import PodClass, Taint, fingerprint, read_class
+from corral.scheduler.peers import Peers, peers_fingerprint, read_peers
+from corral.scheduler.podclass import PodClass, fingerprint, read_class
+from corral.scheduler.taints import Taint
+from corral.scheduler.ties import Ties
 
 _FIRST_ROWS = 16
 _BASE_RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
@@ -92,6 +95,7 @@ class Snapshot:
         self.labels = LabelColumns(_FIRST_ROWS)
         self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
         """(protocol, port) -> row -> how often each address is claimed."""
+        self.ties = Ties(self._placed)
         self.shape = 0
         self.used = RowLog()
         self._taint_numbers: dict[tuple[Taint, ...], int] = {(): 0}
@@ -100,6 +104,8 @@ class Snapshot:
         self._free = list(range(_FIRST_ROWS - 1, -1, -1))
         self._where: dict[Key, int] = {}
         self._classes: weakref.WeakValueDictionary[bytes, PodClass] = weakref.WeakValueDictionary()
+        self._alone: weakref.WeakValueDictionary[bytes, PodClass] = weakref.WeakValueDictionary()
+        """By fingerprint, some class that differs in its peers at most."""
         self._alive_count = 0
 
     # Machines
@@ -179,9 +185,15 @@ class Snapshot:
         """
         node_name = "" if placed else ((pod.get("spec") or {}).get("nodeName") or "")
         mark = fingerprint(pod, node_name)
-        found = self._classes.get(mark)
+        whole = mark + peers_fingerprint(pod)
+        found = self._classes.get(whole)
         if found is None:
-            found = self._classes[mark] = read_class(pod, node_name, self._column)
+            peers = read_peers(pod, self.ties.tie)
+            like = self._alone.get(mark)
+            found = (
+                read_class(pod, node_name, peers, mark, self._column) if like is None else replace(like, peers=peers)
+            )
+            self._classes[whole] = self._alone[mark] = found
         return found
 
     def place(self, key: Key, pod_class: PodClass, node: str) -> None:
@@ -199,6 +211,7 @@ class Snapshot:
         self.load[row] += pod_class.load
         for port in pod_class.ports:
             self.ports.setdefault((port.protocol, port.port), {}).setdefault(row, Counter())[port.ip] += 1
+        self.ties.count(pod_class.peers, row, 1, self.shape)
         self.used.add(row)
 
     def remove(self, key: Key) -> bool:
@@ -211,6 +224,7 @@ class Snapshot:
         self.load[row] -= pod_class.load
         for port in pod_class.ports:
             self._free_port(row, port)
+        self.ties.count(pod_class.peers, row, -1, self.shape)
         self.used.add(row)
         self._release(row)
         return True
@@ -224,6 +238,16 @@ class Snapshot:
             del users[row]
         if not users:
             del self.ports[port.protocol, port.port]
+
+    def put_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
+        """A namespace has these labels now; None: it is gone."""
+        if self.ties.set_namespace(name, labels):
+            self.shape += 1
+
+    def _placed(self) -> Iterator[tuple[Peers, int]]:
+        for row in self._by_name.values():
+            for pod_class in self._record(row).pods.values():
+                yield pod_class.peers, row
 
     def node_of(self, key: Key) -> str:
         """Where a pod is placed; empty if it is not."""

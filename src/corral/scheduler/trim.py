@@ -1,4 +1,4 @@
-"""What the scheduler keeps of Nodes and pods: a fraction of each, because it holds all of them in memory."""
+"""What the scheduler keeps of Nodes, pods and namespaces: a fraction, because it holds all of them in memory."""
 
 from collections.abc import Iterable
 
@@ -17,6 +17,7 @@ _POD_SPEC = (
     "schedulerName",
     "schedulingGates",
     "tolerations",
+    "topologySpreadConstraints",
 )
 _CONTAINER = ("name", "ports", "resources", "restartPolicy")
 
@@ -49,6 +50,11 @@ def trim_node(node: Obj) -> Obj:
             "conditions": [ready] if ready is not None else [],
         },
     }
+
+
+def trim_namespace(namespace: Obj) -> Obj:
+    """The parts of a Namespace that rules between pods look at."""
+    return {**_pick(namespace, ("kind", "apiVersion")), "metadata": _pick(namespace["metadata"], _METADATA)}
 
 
 def _pick(fields: Obj, names: Iterable[str]) -> Obj:

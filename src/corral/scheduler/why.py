@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from corral.base import quantities
 from corral.kinds.podspec import phase
 from corral.kinds.types import Obj, key_of
+from corral.scheduler.filters.unschedulable import CORDONED
 from corral.scheduler.plan import Refuse, refuse
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.profile import FILTERS, RESOURCES
@@ -61,9 +62,10 @@ def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str) -> Obj:
     pod_class = snapshot.classify(pod)
     verdicts = sorted((_judge(snapshot, pod_class, row) for row in snapshot.rows()), key=lambda verdict: verdict.name)
     story["machines"] = [_machine(verdict) for verdict in verdicts]
-    story["hints"] = [*held, *_hints(snapshot, pod_class, verdicts)]
-    if any(not verdict.reasons for verdict in verdicts):
-        story["message"] = held[0] if held else "a machine has room; the pod is about to be assigned"
+    fits = any(not verdict.reasons for verdict in verdicts)
+    story["hints"] = [*(() if fits else held), *_hints(snapshot, pod_class, verdicts)]
+    if fits:
+        story["message"] = held[0] if held else "the pod is about to be assigned"
         return story
     refusal: Refuse = refuse(snapshot, key, pod_class)
     story["message"] = refusal.message
@@ -134,7 +136,8 @@ def _hints(snapshot: Snapshot, pod: PodClass, verdicts: Iterable[_Verdict]) -> l
         found += _label_hints(key, texts, values)
     taints = {taint.key for machine in machines for taint in machine.taints}
     for toleration in pod.tolerations:
-        if toleration.key and toleration.key not in taints:
+        # Every pod tolerates some of Kubernetes' own taints: these are no spelling mistakes.
+        if toleration.key and toleration.key not in taints and not toleration.key.startswith("node.kubernetes.io/"):
             found += [
                 f"no machine has the taint {toleration.key!r}: did you mean {alike!r}?"
                 for alike in _alike(toleration.key, taints)
@@ -190,11 +193,26 @@ def _remedies(snapshot: Snapshot, pod: PodClass, verdicts: Sequence[_Verdict], c
     if "unschedulable" in texts:
         found.append(f"let {closest.name} take pods again: kubectl uncordon {closest.name}")
     if "untolerated taint" in texts:
-        untolerated = ", ".join(str(taint) for taint in machine.taints if not pod.tolerates(taint))
-        found.append(f"tolerate the taints of {closest.name} ({untolerated}) in the pod, or remove them")
+        # Uncordoning, which is said already, removes the taint that goes with being cordoned.
+        keeping = [str(taint) for taint in machine.taints if not pod.tolerates(taint) and taint != CORDONED]
+        if keeping:
+            found.append(f"tolerate the taints of {closest.name} ({', '.join(keeping)}) in the pod, or remove them")
     if "affinity/selector" in texts:
         found.append(f"change the pod's node selector or affinity, or give {closest.name} the labels that it asks for")
     if "free ports" in texts:
         ports = ", ".join(f"{port.protocol} {port.port}" for port in pod.ports)
         found.append(f"use other host ports than {ports}, or end the pod that has them on {closest.name}")
+    if "pod affinity rules" in texts:
+        keys = ", ".join(tie.key for tie in pod.peers.attracted)
+        found.append(f"start a pod that the pod's affinity chooses on a machine that shares {keys} with {closest.name}")
+    if "anti-affinity rules" in texts:
+        found.append(
+            "add a machine in another domain of the anti-affinity's topology key, or end the pods near "
+            f"{closest.name} that do not go together with this one"
+        )
+    if "topology spread" in texts:
+        keys = ", ".join(dict.fromkeys(constraint.tie.key for constraint in pod.peers.spread))
+        found.append(
+            f"make room in the emptiest domains of {keys}, raise maxSkew, or say whenUnsatisfiable: ScheduleAnyway"
+        )
     return found

@@ -40,6 +40,7 @@ def pod(
     name: str,
     *,
     namespace: str = "default",
+    labels: Mapping[str, str] | None = None,
     cpu: str = "",
     memory: str = "",
     node_name: str = "",
@@ -59,7 +60,12 @@ def pod(
     return {
         "kind": "Pod",
         "apiVersion": "v1",
-        "metadata": {"name": name, "namespace": namespace, "uid": f"uid-{name}"},
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": f"uid-{name}",
+            **({"labels": dict(labels)} if labels else {}),
+        },
         "spec": {
             "containers": [container],
             **({"nodeName": node_name} if node_name else {}),

@@ -17,7 +17,7 @@ from corral.client.api import ApiRequest, ApiResponse
 from corral.client.client import Client
 from corral.kinds import conditions
 from corral.kinds.registry import Registry
-from corral.kinds.resources import EVENTS, NODES, PODS
+from corral.kinds.resources import EVENTS, NAMESPACES, NODES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.scheduler.scheduler import DEFAULT_NAME, Scheduler
@@ -256,4 +256,33 @@ async def test_a_failed_binding_is_taken_back_and_tried_again(cell: Cell) -> Non
     await cell.add(pod("p", cpu="1"))
     await transport.lost.wait()
     await clock.advance(1.0)
+    assert await cell.bound("p") == "a"
+
+
+async def test_a_pod_goes_where_the_one_it_seeks_arrives(cell: Cell) -> None:
+    await cell.add(*(node(name, labels={"zone": name}) for name in ("a", "b", "c")))
+    await cell.schedule()
+    term = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "db"}}}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    await cell.add(pod("seeker", affinity={"podAffinity": required}))
+    await cell.refused("seeker", "3 node(s) didn't match pod affinity rules")
+    await cell.add(pod("db", labels={"app": "db"}))
+    assert await cell.bound("seeker") == await cell.bound("db")
+    await cell.add(pod("loner", affinity={"podAntiAffinity": required}))
+    assert await cell.bound("loner") != await cell.bound("db")
+
+
+async def test_namespaces_are_chosen_by_their_labels(cell: Cell) -> None:
+    await cell.add(node("a"))
+    await cell.schedule()
+    await cell.add(pod("db", labels={"app": "db"}))
+    await cell.bound("db")
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app": "db"}},
+        "namespaceSelector": {"matchLabels": {"team": "x"}},
+    }
+    await cell.add(pod("p", affinity={"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}))
+    await cell.refused("p")
+    await cell.client.patch(NAMESPACES, "default", {"metadata": {"labels": {"team": "x"}}})
     assert await cell.bound("p") == "a"

@@ -101,7 +101,7 @@ async def test_news_wait_until_bindings_are_done_but_not_forever() -> None:
     await room.close()
 
 
-async def test_a_refusal_is_said_once_until_its_words_change() -> None:
+async def test_a_refusal_that_persists_is_counted_while_the_pod_stays_as_it_is() -> None:
     room = Room()
     wanted = pod("p")
     await room.binder.report(wanted, "0/1 nodes are available: 1 Too many pods.")
@@ -114,11 +114,13 @@ async def test_a_refusal_is_said_once_until_its_words_change() -> None:
     wanted["status"] = patch["status"]
     await room.binder.report(wanted, "0/1 nodes are available: 1 Too many pods.")
     await settle()
-    assert len(room.server.calls) == 2
+    method, path = room.server.calls[2]
+    assert (method, len(room.server.calls)) == ("PATCH", 3)
+    assert path.startswith("/api/v1/namespaces/default/events/")
     await room.clock.advance(60)
     await room.binder.report(wanted, "0/2 nodes are available: 2 Too many pods.")
     await settle()
-    assert len(room.server.calls) == 4
+    assert len(room.server.calls) == 5
     (before,), (after,) = (
         body["status"]["conditions"]  # type: ignore[index]
         for body in room.server.bodies

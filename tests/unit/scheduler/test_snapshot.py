@@ -12,6 +12,10 @@ from corral.testing.scheduling import node, pod
 NODES = [f"n{number}" for number in range(40)]
 PODS = [f"p{number}" for number in range(12)]
 
+TERM = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "a"}}}
+REQUIRED = {"requiredDuringSchedulingIgnoredDuringExecution": [TERM]}
+PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 7, "podAffinityTerm": TERM}]}
+
 some_node = st.builds(
     node,
     st.sampled_from(NODES),
@@ -28,6 +32,8 @@ some_pod = st.builds(
     cpu=st.sampled_from(["", "100m", "1"]),
     memory=st.sampled_from(["", "1Gi"]),
     host_ports=st.lists(st.sampled_from([80, 443]), unique=True),
+    labels=st.sampled_from([{}, {"app": "a"}]),
+    affinity=st.sampled_from([{}, {"podAntiAffinity": REQUIRED}, {"podAffinity": PREFERRED}]),
 )
 events = st.lists(
     st.one_of(
@@ -42,6 +48,18 @@ asking = [
     pod("q1", cpu="500m"),
     pod("q2", nodeSelector={"zone": "1"}),
     pod("q3", host_ports=[80], tolerations=[{"operator": "Exists"}]),
+    pod("q4", labels={"app": "a"}, affinity={"podAntiAffinity": REQUIRED}),
+    pod("q5", labels={"app": "a"}, affinity={"podAffinity": REQUIRED | PREFERRED}),
+    pod(
+        "q6",
+        labels={"app": "a"},
+        topologySpreadConstraints=[TERM | {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}],
+    ),
+    pod(
+        "q7",
+        nodeSelector={"disk": "1"},
+        topologySpreadConstraints=[TERM | {"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}],
+    ),
 ]
 
 

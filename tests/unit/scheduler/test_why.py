@@ -1,9 +1,13 @@
 """Why a pod is nowhere, and what would help."""
 
 from corral.kinds.types import Key, Obj
+from corral.scheduler.filters.unschedulable import CORDONED
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.why import explain
 from corral.testing.scheduling import node, pod
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+TERM = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "a"}}}
 
 
 def why(wanted: Obj, *nodes: Obj) -> Obj:
@@ -49,6 +53,13 @@ def test_each_obstacle_has_a_remedy() -> None:
         (node("a", taints=["gpu=yes:NoSchedule"]), pod("p"), "{gpu: yes}"),
         (node("a"), pod("p", nodeSelector={"zone": "1"}), "node selector"),
         (node("a", pods="0"), pod("p"), "end a pod on a"),
+        (node("a", unschedulable=True, taints=[f"{CORDONED.key}=:NoSchedule"]), pod("p"), "kubectl uncordon a"),
+        (node("a"), pod("p", affinity={"podAffinity": {REQUIRED: [TERM]}}), "shares zone with a"),
+        (
+            node("a"),
+            pod("p", topologySpreadConstraints=[TERM | {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]),
+            "raise maxSkew",
+        ),
     ]
     for machine, wanted, remedy in cases:
         (text,) = why(wanted, machine)["would_help"]
@@ -66,13 +77,17 @@ def test_typos_are_pointed_out() -> None:
     assert hints == ["no machine has disktype=tape; there are: ssd"]
     hints = why(pod("p", tolerations=[{"key": "dedicatd", "operator": "Exists"}]), machine)["hints"]
     assert hints == ["no machine has the taint 'dedicatd': did you mean 'dedicated'?"]
+    builtin = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}]
+    cordoned = node("a", taints=["node.kubernetes.io/unschedulable=:NoSchedule"])
+    assert why(pod("p", tolerations=builtin), cordoned)["hints"] == []
     hints = why(pod("p", requests={"nvidia.com/gpus": "1"}), machine)["hints"]
     assert hints == ["no machine offers the resource 'nvidia.com/gpus': did you mean 'nvidia.com/gpu'?"]
 
 
 def test_what_holds_a_pod_back_that_would_fit() -> None:
     story = why(pod("p", schedulingGates=[{"name": "example.com/quota"}]), node("a"))
-    assert story["hints"] == ["the pod waits for its scheduling gates to be removed: example.com/quota"]
+    assert story["message"] == "the pod waits for its scheduling gates to be removed: example.com/quota"
+    assert story["hints"] == []
     assert story["machines"][0]["fits"]
     story = why(pod("p", schedulerName="other"), node("a"))
     assert "asks for the scheduler 'other'" in story["message"]

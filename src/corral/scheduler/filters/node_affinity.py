@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.kinds.selectors import Requirement
+from corral.kinds.selectors import NodeSelector, Requirement
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
 
@@ -16,17 +16,7 @@ class NodeAffinity:
     """`spec.nodeSelector` and required `nodeAffinity` of the pod; both must hold."""
 
     def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
-        if not pod.node_selector and pod.affinity is None:
-            return None
-        mask = np.ones(len(snapshot.alive), dtype=np.bool_)
-        for key, value in pod.node_selector:
-            mask &= snapshot.labels.matches(Requirement(key, "In", frozenset((value,))))
-        if pod.affinity is not None:
-            chosen = np.zeros(len(snapshot.alive), dtype=np.bool_)
-            for on_labels, on_fields in pod.affinity.terms:
-                chosen |= term_matches(snapshot, on_labels, on_fields)
-            mask &= chosen
-        return mask
+        return affinity_matches(snapshot, pod.node_selector, pod.affinity)
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
         return {_REASON: len(rows)}
@@ -37,6 +27,23 @@ class NodeAffinity:
         if selected and (pod.affinity is None or pod.affinity.matches(machine.labels, machine.name)):
             return []
         return [_REASON]
+
+
+def affinity_matches(
+    snapshot: Snapshot, node_selector: Iterable[tuple[str, str]], affinity: NodeSelector | None
+) -> NDArray[np.bool_] | None:
+    """Which rows fulfil both; None if nothing is asked for."""
+    if not node_selector and affinity is None:
+        return None
+    mask = np.ones(len(snapshot.alive), dtype=np.bool_)
+    for key, value in node_selector:
+        mask &= snapshot.labels.matches(Requirement(key, "In", frozenset((value,))))
+    if affinity is not None:
+        chosen = np.zeros(len(snapshot.alive), dtype=np.bool_)
+        for on_labels, on_fields in affinity.terms:
+            chosen |= term_matches(snapshot, on_labels, on_fields)
+        mask &= chosen
+    return mask
 
 
 def term_matches(

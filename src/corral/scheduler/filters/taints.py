@@ -6,10 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.scheduler.podclass import PodClass, Taint
+from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
-
-_EFFECTS = ("NoSchedule", "NoExecute")
+from corral.scheduler.taints import Taint, untolerated
 
 
 class Taints:
@@ -18,24 +17,21 @@ class Taints:
     def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
         if len(snapshot.taint_sets) == 1:
             return None
-        table = np.array([untolerated(pod, taints) is None for taints in snapshot.taint_sets], dtype=np.bool_)
+        table = np.array(
+            [untolerated(pod.tolerations, taints) is None for taints in snapshot.taint_sets], dtype=np.bool_
+        )
         return table[snapshot.taints]
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
         reasons: Counter[str] = Counter()
         for number, count in zip(*np.unique(snapshot.taints[rows], return_counts=True), strict=True):
-            reasons[_reason(untolerated(pod, snapshot.taint_sets[number]))] += int(count)
+            reasons[_reason(untolerated(pod.tolerations, snapshot.taint_sets[number]))] += int(count)
         return reasons
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
-        taint = untolerated(pod, snapshot.taint_sets[snapshot.taints[row]])
+        taint = untolerated(pod.tolerations, snapshot.taint_sets[snapshot.taints[row]])
         return [] if taint is None else [_reason(taint)]
 
 
 def _reason(taint: Taint | None) -> str:
     return f"node(s) had untolerated taint {taint}"
-
-
-def untolerated(pod: PodClass, taints: tuple[Taint, ...]) -> Taint | None:
-    """The first taint that keeps the pod away."""
-    return next((taint for taint in taints if taint.effect in _EFFECTS and not pod.tolerates(taint)), None)

@@ -5,22 +5,23 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.scheduler.podclass import PodClass, Taint
+from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.taints import Taint
 
 _REASON = "node(s) were unschedulable"
-_CORDONED = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+CORDONED = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
 
 
 class Unschedulable:
     """`spec.unschedulable` of the Node."""
 
     def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
-        return None if pod.tolerates(_CORDONED) else ~snapshot.unschedulable
+        return None if pod.tolerates(CORDONED) else ~snapshot.unschedulable
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
         return {_REASON: len(rows)}
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
-        refused = snapshot.unschedulable[row] and not pod.tolerates(_CORDONED)
+        refused = snapshot.unschedulable[row] and not pod.tolerates(CORDONED)
         return [_REASON] if refused else []

@@ -1,7 +1,7 @@
 """Which of the machines that pass is best. One file a rule; each gives 0 to 100 to every machine at once.
 
-A score either depends on how full machines are and is kept up to date row by row (`FillScore`), or on labels and
-taints only (`ShapeScore`).
+A score depends on how full machines are and is kept up to date row by row (`FillScore`), on labels and taints only
+(`ShapeScore`), or on the pods in a machine's domains (`PeerScore`).
 """
 
 from typing import Protocol
@@ -13,6 +13,8 @@ from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
 
 BEST = 100.0
+NEVER = -np.inf
+"""The total score of a machine that cannot take the pod."""
 
 
 class FillScore(Protocol):
@@ -26,5 +28,15 @@ class FillScore(Protocol):
 class ShapeScore(Protocol):
     """A score that depends on the machines themselves."""
 
-    def score(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.float64] | None:
-        """Scores of all rows; None if they are all the same."""
+    def count(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.float64] | None:
+        """What speaks for (or against) each row, at least 0; None if that is nothing anywhere."""
+
+    def score(self, counts: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Scores of all rows, relative to those where `total` is not minus infinity; None if they are all the same."""
+
+
+class PeerScore(Protocol):
+    """A score that depends on which pods are where."""
+
+    def score(self, snapshot: Snapshot, pod: PodClass, total: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Scores of all rows, relative to those where `total` is not minus infinity; None if they are all the same."""
