@@ -71,11 +71,17 @@ def recorded_pid(config: CellConfig) -> int:
 
 
 def running_pid(config: CellConfig) -> int:
-    """The pid of the process that holds the data directory; 0 if none does."""
+    """The pid of the process that holds the data directory; 0 if none does.
+
+    Raises:
+        CorralError: the lock cannot be looked at.
+    """
     try:
         descriptor = os.open(config.run_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
+    except OSError as error:
+        raise _unusable(error) from error
     try:
         # Asking takes nothing: a lock taken to find out would turn away whoever starts at that moment.
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
