@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
 from corral.apiserver.answers import refusal
-from corral.apiserver.auth.api import User
+from corral.apiserver.auth.api import ANONYMOUS, User
 from corral.apiserver.context import Call, Reply
 from corral.apiserver.decoding import BODY_LIMIT
 from corral.apiserver.http.heads import (
     HEAD_LIMIT,
     LAST_CHUNK,
+    STRANGER_LIMIT,
     Fields,
     Line,
     chunk,
@@ -27,7 +28,7 @@ from corral.apiserver.http.heads import (
 from corral.apiserver.server import Answer, ApiServer
 from corral.apiserver.verbs.watch import Lines
 from corral.apiserver.watching import Event, Watching
-from corral.kinds.status import StatusError, too_large
+from corral.kinds.status import StatusError, too_large, unauthorized
 
 _HEAD_END = b"\r\n\r\n"
 _TOO_LARGE_HEAD = StatusError(431, "RequestHeaderFieldsTooLarge", f"the request head is larger than {HEAD_LIMIT} bytes")
@@ -41,6 +42,10 @@ class Front(Protocol):
 
     server: ApiServer
     connections: "set[Connection]"
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
 
     @property
     def date(self) -> bytes:
@@ -68,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._block = b""
         self._fields: Fields | None = None
         self._close = False
+        self._stalled = False
         self._writable = asyncio.Event()
         self._writable.set()
         self.waiting_since: float = loop.time()
@@ -78,6 +84,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport has the interface without the base class.
         self._transport = cast(asyncio.Transport, transport)
+        if self._front.full:
+            self._transport.abort()
+            return
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             self._certificate = tls.getpeercert(True) or b""
@@ -94,6 +103,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
+        if self._stalled and self._task is None:
+            self._stalled = False
+            self._continue()
 
     def eof_received(self) -> bool:
         # Half a request followed by the end is nothing; a request that is being answered still gets its answer.
@@ -102,7 +114,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def data_received(self, data: bytes) -> None:
-        if self._task is not None:
+        if self._task is not None or self._stalled:
             self._buffer += data
             if len(self._buffer) > _AHEAD:
                 self._transport.pause_reading()
@@ -119,6 +131,9 @@ class Connection(asyncio.Protocol):
     def _take(self, data: bytes) -> None:
         """Answer the requests in `data`, one after the other; what is left over waits in the buffer."""
         while data:
+            if not self._writable.is_set():
+                self._stall(data)
+                return
             end = data.find(_HEAD_END)
             if end < 0:
                 if len(data) > HEAD_LIMIT:
@@ -127,7 +142,11 @@ class Connection(asyncio.Protocol):
                 self._wait_for_rest(data, len(data) + 1)
                 return
             first = data.find(b"\r\n", 0, end + 2)
-            line = parse_line(data[:first])
+            try:
+                line = parse_line(data[:first])
+            except StatusError as error:
+                self._refuse(error)
+                return
             fields = self._read_fields(data[first + 2 : end])
             if line is None or fields is None or self._is_stream(line.path):
                 self._hand_over(data)
@@ -137,6 +156,9 @@ class Connection(asyncio.Protocol):
                 self._refuse(too_large(BODY_LIMIT))
                 return
             if len(data) < whole:
+                if fields.content_length > STRANGER_LIMIT and self._is_stranger(fields):
+                    self._refuse(unauthorized())
+                    return
                 self._wait_for_rest(data, whole)
                 return
             body, data = data[end + 4 : whole], data[whole:]
@@ -145,6 +167,25 @@ class Connection(asyncio.Protocol):
                 self._buffer += data
                 return
         self.waiting_since = self._loop.time()
+
+    def _stall(self, data: bytes) -> None:
+        """The client does not read its answers: nothing more is read or answered until it does."""
+        self._stalled = True
+        self._buffer += data
+        self._transport.pause_reading()
+        self.waiting_since = self._loop.time()
+
+    def _continue(self) -> None:
+        self._transport.resume_reading()
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._take(data)
+
+    def _is_stranger(self, fields: Fields) -> bool:
+        try:
+            return self._front.identify(self._certificate, fields.authorization) == ANONYMOUS
+        except StatusError:
+            return True
 
     def _wait_for_rest(self, data: bytes, needed: int) -> None:
         self._buffer += data
@@ -199,10 +240,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self.waiting_since = self._loop.time()
-        self._transport.resume_reading()
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        self._take(data)
+        self._continue()
 
     async def _watch(self, watching: Watching) -> None:
         lines = Lines(self._server.core, watching.ctx)
@@ -225,7 +263,9 @@ class Connection(asyncio.Protocol):
 
     def time_out(self) -> None:
         """The client has waited too long: within a request it is told, between requests the connection just ends."""
-        if self.within_request:
+        if self._stalled:
+            self._transport.abort()
+        elif self.within_request:
             self._refuse(StatusError(408, "Timeout", "the request did not arrive in time; send it again"))
         else:
             self._transport.close()

@@ -1,8 +1,8 @@
 """Listens with TLS and decides who asks; connections begin in the lean lane."""
 
 import asyncio
-import gc
 import logging
+import resource
 import ssl
 import time
 from contextlib import suppress
@@ -28,8 +28,6 @@ IDLE_SECONDS = 300.0
 """How long a connection may be silent between requests."""
 _SWEEP_SECONDS = 10.0
 _BACKLOG = 1024
-GC_THRESHOLDS = (50_000, 20, 100)
-"""Allocations before a young collection, young ones before a middle one, middle ones before a full one."""
 _AUTHENTICATED = "system:authenticated"
 
 
@@ -53,6 +51,7 @@ class HttpFront:
         )
         self._listener: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port that was given by the system if `port` is 0.
@@ -71,7 +70,6 @@ class HttpFront:
             ssl_shutdown_timeout=1.0,
         )
         self._sweep(loop)
-        _settle_garbage()
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 
@@ -87,6 +85,11 @@ class HttpFront:
         if self._listener is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._listener.wait_closed(), 2.0)
+
+    @property
+    def full(self) -> bool:
+        """Whether clients hold half of the descriptors that this process may have: the rest is for the cell's work."""
+        return len(self.connections) >= self._most
 
     @property
     def date(self) -> bytes:
@@ -139,14 +142,6 @@ class HttpFront:
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: "asyncio.Task[None]") -> web.Request:
     # Handlers are typed with the request that applications get; a bare server would make its base class.
     return web.Request(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=BODY_LIMIT)
-
-
-def _settle_garbage() -> None:
-    """Keep the collector away from what lives as long as the process, and from looking too often: stored objects are
-    bytes and acyclic dictionaries, which reference counting frees."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def authenticated(user: User) -> User:

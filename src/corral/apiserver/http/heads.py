@@ -13,10 +13,14 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from corral.apiserver.context import Reply
+from corral.kinds.status import bad_request
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request head."""
+STRANGER_LIMIT = 64 * 1024
+"""Bytes of a body that are kept for somebody who has not proved who he is."""
 
+_MOST_PARAMETERS = 256
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"})
 _TARGET = re.compile(rb"/[!-\"$-~]*")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -56,7 +60,11 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def parse_line(line: bytes) -> Line | None:
-    """A request line, or None if it is not one that the lean lane takes."""
+    """A request line, or None if it is not one that the lean lane takes.
+
+    Raises:
+        StatusError: 400, it has far too many parameters.
+    """
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] != b"HTTP/1.1" or parts[0] not in _METHODS or not _TARGET.fullmatch(parts[1]):
         return None
@@ -69,13 +77,21 @@ def parse_line(line: bytes) -> Line | None:
 @lru_cache(maxsize=1024)
 def _query(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for key, value in parse_qsl(text, keep_blank_values=True, max_num_fields=256):
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError as error:
+        raise bad_request(f"the request has more than {_MOST_PARAMETERS} parameters") from error
+    for key, value in pairs:
         found.setdefault(key, value)
     return found
 
 
 def parse_query(text: str) -> dict[str, str]:
-    """Parameters by name; of several with one name the first counts. The result is shared: read it only."""
+    """Parameters by name; of several with one name the first counts. The result is shared: read it only.
+
+    Raises:
+        StatusError: 400, there are far too many.
+    """
     if len(text) > 512:
         return _query.__wrapped__(text)
     return _query(text)

@@ -8,10 +8,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from corral.apiserver.answers import refusal
-from corral.apiserver.auth.api import User
+from corral.apiserver.auth.api import ANONYMOUS, User
 from corral.apiserver.context import Call, Reply
 from corral.apiserver.decoding import BODY_LIMIT
-from corral.apiserver.http.heads import parse_query
+from corral.apiserver.http.heads import STRANGER_LIMIT, parse_query
 from corral.apiserver.impersonation import PREFIX, impersonate
 from corral.apiserver.routing import Target, split
 from corral.apiserver.server import ApiServer, Served, stream_verb
@@ -25,6 +25,7 @@ from corral.kinds.status import (
     method_not_allowed,
     path_not_found,
     too_large,
+    unauthorized,
     unavailable,
     unsupported_media_type,
 )
@@ -66,7 +67,7 @@ class FullLane:
             raise method_not_allowed()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise unsupported_media_type("cannot read a compressed body; send it without Content-Encoding")
-        body = await read_body(request)
+        body = await read_body(request, stranger=user == ANONYMOUS)
         headers = request.headers
         call = Call(
             request.method,
@@ -165,11 +166,11 @@ class _Outbox:
         return data
 
 
-async def read_body(request: web.Request) -> bytes:
-    """The whole body.
+async def read_body(request: web.Request, *, stranger: bool = False) -> bytes:
+    """The whole body; little of it is kept for a stranger.
 
     Raises:
-        StatusError: 400, 408, 413.
+        StatusError: 400, 401, 408, 413.
     """
     if (request.content_length or 0) > BODY_LIMIT:
         raise too_large(BODY_LIMIT)
@@ -178,6 +179,8 @@ async def read_body(request: web.Request) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             async for part in request.content.iter_any():
                 body += part
+                if stranger and len(body) > STRANGER_LIMIT:
+                    raise unauthorized()
                 if len(body) > BODY_LIMIT:
                     raise too_large(BODY_LIMIT)
     except TimeoutError as error:
