@@ -194,6 +194,7 @@ async def serve_cell(directory: Path, pipe: Connection, durable: bool) -> None:
     from corral.apiserver.http import HttpFront
     from corral.apiserver.inprocess import InProcessTransport
     from corral.apiserver.server import ApiServer
+    from corral.base import memory
     from corral.base.clock import SystemClock
     from corral.client.client import Client
     from corral.kinds.registry import Registry
@@ -240,6 +241,7 @@ async def serve_cell(directory: Path, pipe: Connection, durable: bool) -> None:
         front = HttpFront(server, CellAuthenticator(tokens, clock), pki.server_context())
         port = await front.start("127.0.0.1", 0)
         stack.push_async_callback(front.stop)
+        memory.settle()
         pipe.send((port, token, pki.ca_pem))
         await asyncio.get_running_loop().run_in_executor(None, _wait, pipe)
 

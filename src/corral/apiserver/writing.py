@@ -5,7 +5,7 @@ function from the old object to the new one. A write that loses the compare-and-
 there now, unless the caller named the revision it meant.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +28,8 @@ from corral.store.protocol import Conflict, Entry
 TRIES = 10
 """How often a write that lost a race is computed again before the caller hears of it."""
 _NAME_TRIES = 8
+# What is large enough that comparing it pays.
+_PARTS = frozenset({"data", "spec", "status"})
 
 Prepare = Callable[[Obj, Obj], None]
 Validate = Callable[[Obj, Obj], Sequence[Cause]]
@@ -47,8 +49,8 @@ def manager_of(ctx: Context, options: WriteOptions) -> str:
     return options.field_manager or ctx.call.user_agent.partition("/")[0][:128] or "unknown"
 
 
-def read_body(ctx: Context, options: WriteOptions, warnings: list[str]) -> Obj:
-    """The object in the body, without the fields its schema does not know.
+def read_body(ctx: Context, options: WriteOptions) -> tuple[Obj, list[str]]:
+    """The object in the body, and complaints about duplicate fields (if the caller wants to know).
 
     Raises:
         StatusError: 400 or 415.
@@ -57,9 +59,7 @@ def read_body(ctx: Context, options: WriteOptions, warnings: list[str]) -> Obj:
     obj = decode_object(ctx.call.body, ctx.call.content_type, duplicates=duplicates)
     expect_kind(obj, ctx.kind)
     meta.shape(obj)
-    found = [f'duplicate field "{name}"' for name in duplicates or ()]
-    prune(obj, ctx.kind, options, warnings, found)
-    return obj
+    return obj, [f'duplicate field "{name}"' for name in duplicates or ()]
 
 
 def expect_kind(obj: Obj, kind: Kind) -> None:
@@ -76,13 +76,20 @@ def expect_kind(obj: Obj, kind: Kind) -> None:
     obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
 
 
-def prune(obj: Obj, kind: Kind, options: WriteOptions, warnings: list[str], found: list[str] | None = None) -> None:
-    """Drop unknown fields and refuse, warn or say nothing, as the caller asked.
+def prune(
+    obj: Obj,
+    kind: Kind,
+    options: WriteOptions,
+    warnings: list[str],
+    found: Sequence[str] = (),
+    settled: Collection[str] = (),
+) -> None:
+    """Drop unknown fields and refuse, warn or say nothing, as the caller asked; `found` are complaints so far.
 
     Raises:
         StatusError: 400 in the words of Kubernetes' strict decoding.
     """
-    complaints = [f'unknown field "{path}"' for path in kind.schema.prune(obj)] + (found or [])
+    complaints = [f'unknown field "{path}"' for path in kind.schema.prune(obj, settled)] + list(found)
     if not complaints or options.field_validation == IGNORE:
         return
     if options.field_validation == STRICT:
@@ -154,9 +161,14 @@ async def update(
     *,
     prepare: Prepare | None = None,
     validate: Validate | None = None,
+    found: Sequence[str] = (),
     tracked: bool = False,
+    sound: bool = False,
 ) -> Outcome:
-    """Replace an object by what `change` makes of it; `tracked` says that `change` keeps managedFields itself.
+    """Replace an object by what `change` makes of it, for which it gets a copy of its own by `Rendered.fresh`.
+
+    `found` are complaints about the body so far. `tracked` says that `change` keeps managedFields itself; `sound` that
+    it makes valid objects of valid ones, so that what it made need not be checked.
 
     Raises:
         StatusError: 400, 403, 404, 409, 422.
@@ -165,19 +177,22 @@ async def update(
     for _ in range(TRIES):
         entry = core.entry(ctx.kind, ctx.namespace, ctx.name)
         rendered = core.render(ctx.kind, entry)
-        obj, old = change(entry, rendered), rendered.fresh()
+        obj, old = change(entry, rendered), rendered.obj
         _check_identity(ctx, obj, old, entry)
         # Warnings of an attempt that lost its race must not be said twice.
         said = list(warnings)
-        prune(obj, ctx.kind, options, said)
-        _check_schema(ctx, obj)
+        if not sound:
+            settled = _settled(ctx.kind, obj, old)
+            prune(obj, ctx.kind, options, said, found, settled)
+            _check_schema(ctx, obj, settled)
         review = _review(ctx, "UPDATE", obj, old, options)
         core.admission.mutate(review, core)
         meta.carry_over(obj["metadata"], old["metadata"])
         prepare(obj, old)
         if not tracked:
             _track(core, ctx, old, obj, options)
-        _validate(ctx, obj, old, validate)
+        if not sound:
+            _validate(ctx, obj, old, validate)
         core.admission.validate(review, core)
         outcome = await _replace(core, ctx, entry, rendered, obj, old, options, said)
         if outcome is not None:
@@ -280,10 +295,18 @@ def _track(core: Core, ctx: Context, old: Obj | None, obj: Obj, options: WriteOp
     track(ctx.kind.schema, old, obj, manager=manager, now=core.now(), subresource=ctx.subresource)
 
 
-def _check_schema(ctx: Context, obj: Obj) -> None:
+def _settled(kind: Kind, obj: Obj, old: Obj) -> Collection[str]:
+    """Parts of `obj` that are as they were stored: pruned, defaulted and valid. A custom kind's schema may have changed
+    since, so nothing of its objects is settled."""
+    if kind.custom:
+        return ()
+    return {name for name, value in obj.items() if name in _PARTS and value == old.get(name)}
+
+
+def _check_schema(ctx: Context, obj: Obj, settled: Collection[str] = ()) -> None:
     """Default and check types, before admission and strategies look at values."""
-    ctx.kind.schema.default(obj)
-    causes = ctx.kind.schema.validate(obj)
+    ctx.kind.schema.default(obj, settled)
+    causes = ctx.kind.schema.validate(obj, settled)
     if causes:
         raise invalid(ctx.group, ctx.kind.resource.kind, obj["metadata"].get("name", ""), causes)
 

@@ -14,6 +14,7 @@ from corral.app import detach as detaching
 from corral.app.config import DEFAULT_DATA_DIR, DEFAULT_PORT, CellConfig, Engine, prepare_data_dir
 from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
+from corral.base import memory
 from corral.base.errors import CorralError
 from corral.cli import terminal
 
@@ -110,7 +111,7 @@ async def _serve(config: CellConfig, report: "Checklist", began: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     async with running_cell(config, report) as cell:
-        _settle_memory()
+        memory.settle()
         report.ready = True
         report.line(f"cell ready in {terminal.duration(time.monotonic() - began)}")
         report.line(f"  export KUBECONFIG={config.kubeconfig}")
@@ -125,15 +126,6 @@ async def _serve(config: CellConfig, report: "Checklist", began: float) -> int:
             return 0
         error = failed.result()
     raise error
-
-
-def _settle_memory() -> None:
-    """What a start leaves behind stays for ever: keep the collector from walking it again and again."""
-    import gc
-
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _log_to_stderr() -> None:

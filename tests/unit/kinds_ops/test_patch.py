@@ -1,3 +1,4 @@
+from copy import deepcopy
 from typing import Any
 
 import jsonpatch
@@ -53,10 +54,12 @@ def test_merge_patch_laws(original: Any, change: Any) -> None:
 
 
 @given(objects, objects)
-def test_merge_patch_shares_nothing(original: Any, change: Any) -> None:
+def test_merge_patch_changes_no_argument_and_shares_nothing_with_the_patch(original: Any, change: Any) -> None:
+    before = deepcopy((original, change))
     once = patch.merge_patch(original, change)
-    seen = containers_of(original) | containers_of(change)
-    assert not seen & containers_of(once)
+    assert once is not original
+    assert (original, change) == before
+    assert not containers_of(change) & containers_of(once)
 
 
 def containers_of(value: Any) -> set[int]:

@@ -14,6 +14,8 @@ from corral.store.protocol import Entry, Store
 log = logging.getLogger(__name__)
 
 SOURCE_DRIVER = "source.corral.dev"
+# The in-tree volume drivers with credentials: each names its secret in `secretRef`.
+_CREDENTIALLED = frozenset({"azureFile", "cephfs", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"})
 
 Reference = tuple[str, str, str]
 """Plural, namespace, name."""
@@ -123,9 +125,8 @@ def _volume(volume: Obj, pod_name: str) -> Iterator[tuple[str, str]]:
     yield "secrets", _name(csi.get("nodePublishSecretRef"))
     if csi.get("driver") == SOURCE_DRIVER:
         yield "sources", (csi.get("volumeAttributes") or {}).get("digest", "")
-    # The in-tree drivers with credentials: each names its secret in `secretRef`.
-    for driver in ("azureFile", "cephfs", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"):
-        source = volume.get(driver) or {}
+    for driver in _CREDENTIALLED & volume.keys():
+        source = volume[driver] or {}
         yield "secrets", _name(source.get("secretRef")) or source.get("secretName", "")
 
 

@@ -2,8 +2,8 @@
 
 The envelope is `runtime.Unknown` behind four magic bytes; it names the kind. Go writes fields that are not pointers
 even if they are zero, and the wire does not tell them from pointers to zero. So zeros are dropped as Go's JSON drops
-them, but for pointers that may be meant to point to zero: the numbers in `_MEANT`, the texts in `_MEANT_TEXTS`, and every
-boolean that is not in `_UNSAID`.
+them, but for pointers that may be meant to point to zero: the numbers in `_MEANT`, the texts in `_MEANT_TEXTS`, and
+every boolean that is not in `_UNSAID`.
 """
 
 import base64

@@ -54,7 +54,9 @@ async def bind(core: Core, ctx: Context) -> Reply:
                 pod["metadata"][field] = given[field]
         return pod
 
-    await writing.update(core, ctx, assign, write_options(ctx.query), [], prepare=_as_it_is)
+    # Annotations are the one part of a binding that can be wrong.
+    sound = not given.get("annotations")
+    await writing.update(core, ctx, assign, write_options(ctx.query), [], prepare=_as_it_is, sound=sound)
     return value_reply(SUCCESS, PLAIN, 201)
 
 

@@ -15,6 +15,7 @@ async def create(core: Core, ctx: Context) -> Reply:
     """
     options = write_options(ctx.query)
     warnings: list[str] = []
-    obj = writing.read_body(ctx, options, warnings)
+    obj, found = writing.read_body(ctx, options)
+    writing.prune(obj, ctx.kind, options, warnings, found)
     outcome = await writing.create(core, ctx, obj, options, warnings)
     return object_reply(core, ctx, outcome.rendered, status=201, warnings=outcome.warnings)

@@ -19,12 +19,12 @@ async def update(
         StatusError: 400, 403, 404, 409, 415, 422.
     """
     options = write_options(ctx.query)
-    warnings: list[str] = []
-    writing.read_body(ctx, options, warnings)
+    first, found = writing.read_body(ctx, options)
+    unused = [first]
 
     def body(entry: Entry, rendered: Rendered) -> Obj:
-        # Read again on each try, because a try changes the object it is given.
-        return writing.read_body(ctx, options, [])
+        # Read again for a second try, because a try changes the object it is given.
+        return unused.pop() if unused else writing.read_body(ctx, options)[0]
 
-    outcome = await writing.update(core, ctx, body, options, warnings, prepare=prepare, validate=validate)
+    outcome = await writing.update(core, ctx, body, options, [], prepare=prepare, validate=validate, found=found)
     return object_reply(core, ctx, outcome.rendered, warnings=outcome.warnings)

@@ -1,6 +1,7 @@
 """The patches: JSON (RFC 6902), merge (RFC 7386) and strategic merge. Server-side apply is `corral.kinds.apply`.
 
-Every function returns a new object that shares nothing with its arguments.
+Every function returns a new object and changes none of its arguments. Only that of a merge patch shares anything with
+them: the parts of the old object that did not change.
 """
 
 from typing import Final

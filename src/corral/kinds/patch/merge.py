@@ -10,7 +10,7 @@ from corral.kinds.types import Obj
 def merge_patch(obj: Obj, patch: Any) -> Obj:
     """`obj` with `patch` merged in: null removes a member, an object merges, anything else replaces.
 
-    The result shares nothing with the arguments.
+    The result shares what did not change with `obj`, and nothing with `patch`.
 
     Raises:
         StatusError: 400, the patch is not an object.
@@ -24,10 +24,11 @@ def merge_patch(obj: Obj, patch: Any) -> Obj:
 def _merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return copied(patch)
-    base = target if isinstance(target, dict) else {}
-    result = {name: copied(value) for name, value in base.items() if name not in patch}
-    for name, value in patch.items():
-        if value is not None:
-            result[name] = _merged(base.get(name), value)
     # Members keep their place, so that a patched object reads like the one before.
-    return {name: result[name] for name in [*(n for n in base if n in result), *(n for n in result if n not in base)]}
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value)
+    return result

@@ -4,7 +4,7 @@ Nodes are built when first looked at, shared wherever a definition is referred t
 over an object touches each value once and allocates nothing for a value that is right (see `paths.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar
 
 from corral.kinds.schema.causes import json_type
@@ -99,8 +99,11 @@ class Schema:
         """The schema of a list's items."""
         return None
 
-    def prune(self, obj: Obj) -> list[str]:
+    def prune(self, obj: Obj, settled: Collection[str] = ()) -> list[str]:
         """Drop what the schema does not know, in place, as decoding into Go types does; `null` counts as absent.
+
+        Members of the object in `settled` are left alone, here and in `default` and `validate`: the caller knows that
+        they have gone through all three.
 
         Returns:
             The paths of unknown fields that were dropped: `spec.foo`, `spec.containers[0].bar`.
@@ -112,32 +115,41 @@ class Schema:
         """
         dropped: list[str] = []
         try:
-            self._prune(obj, None, dropped)
+            self._prune_members(obj, dropped, settled)
         except (Mistyped, Malformed) as wrong:
             raise _cannot_decode(obj, wrong) from None
         return dropped
 
-    def default(self, obj: Obj) -> None:
+    def default(self, obj: Obj, settled: Collection[str] = ()) -> None:
         """Fill in what is absent, in place: the schema's defaults and those of Kubernetes' Go types.
 
         Expects an object that `prune` has accepted. Quantities come out in canonical form (`1000m` -> `1`).
         """
         if self._needs_default():
-            self._default(obj)
+            self._default_members(obj, settled)
 
-    def validate(self, obj: Obj, old: Obj | None = None) -> list[Cause]:
+    def validate(self, obj: Obj, settled: Collection[str] = ()) -> list[Cause]:
         """What is wrong with the object: types, required fields, enumerations, formats, duplicate keys of list maps,
-        and, for custom resources, value constraints and CEL rules (`old` is for transition rules).
+        and, for custom resources, value constraints.
 
         A wrong type is a `FieldValueTypeInvalid` cause; with `prune` before, only custom resources can have one.
         """
         causes: list[Cause] = []
-        self._validate(obj, None, causes)
+        self._validate_members(obj, causes, settled)
         return causes
 
     def default_into(self, value: Any) -> Any:
         """The value with its defaults filled in; the value itself where it is a mapping or a list."""
         return self._default(value) if self._needs_default() else value
+
+    def _prune_members(self, obj: Obj, dropped: list[str], settled: Collection[str]) -> None:
+        self._prune(obj, None, dropped)
+
+    def _default_members(self, obj: Obj, settled: Collection[str]) -> None:
+        self._default(obj)
+
+    def _validate_members(self, obj: Obj, causes: list[Cause], settled: Collection[str]) -> None:
+        self._validate(obj, None, causes)
 
     def _prune(self, value: Any, path: Path | None, dropped: list[str]) -> None:
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """The shapes of schema nodes: object with properties, map, list, scalars, anything."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from corral.kinds.schema.causes import duplicate, invalid, json_type, not_suppor
 from corral.kinds.schema.formats import QUANTITY, number_range, string_format
 from corral.kinds.schema.paths import Path, keyed, render
 from corral.kinds.status import Cause
+from corral.kinds.types import Obj
 
 Fields = Mapping[str, Schema]
 
@@ -43,7 +44,16 @@ class ObjectSchema(Schema):
         """Built-in defaults of single fields; an empty string counts as absent, as in Go."""
         self._constants = constants
 
-    def _prune(self, value: Any, path: Path | None, dropped: list[str]) -> None:
+    def _prune_members(self, obj: Obj, dropped: list[str], settled: Collection[str]) -> None:
+        self._prune(obj, None, dropped, settled)
+
+    def _default_members(self, obj: Obj, settled: Collection[str]) -> None:
+        self._default(obj, settled)
+
+    def _validate_members(self, obj: Obj, causes: list[Cause], settled: Collection[str]) -> None:
+        self._validate(obj, None, causes, settled)
+
+    def _prune(self, value: Any, path: Path | None, dropped: list[str], settled: Collection[str] = ()) -> None:
         if value.__class__ is not dict:
             if self.custom:
                 return
@@ -52,6 +62,8 @@ class ObjectSchema(Schema):
         unwanted: list[str] = []
         for key, item in value.items():
             child = fields.get(key)
+            if settled and key in settled:
+                continue
             if child is None:
                 if not self.preserve_unknown:
                     unwanted.append(key)
@@ -74,7 +86,7 @@ class ObjectSchema(Schema):
             self._constants = {**own, **self._constants}
         return bool(self._defaulted or self._constants or self.hook)
 
-    def _default(self, value: Any) -> Any:
+    def _default(self, value: Any, settled: Collection[str] = ()) -> Any:
         if value.__class__ is not dict:
             return value
         for name, constant in self._constants.items():
@@ -85,17 +97,19 @@ class ObjectSchema(Schema):
             self.hook(value)
         for name, child in self._defaulted or ():
             item = value.get(name)
-            if item is not None:
+            if item is not None and name not in settled:
                 value[name] = child._default(item)
         return value
 
-    def _validate(self, value: Any, path: Path | None, causes: list[Cause]) -> None:
+    def _validate(self, value: Any, path: Path | None, causes: list[Cause], settled: Collection[str] = ()) -> None:
         if value.__class__ is not dict:
             _refuse_type(self, value, path, causes)
             return
         fields = self._fields if self._load is None else self.fields()
         for key, item in value.items():
             child = fields.get(key)
+            if settled and key in settled:
+                continue
             if child is not None and not (child.plain and item.__class__ is child.python):
                 child._validate(item, (path, key), causes)
         for name in self.required:
