@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -92,6 +93,7 @@ class Containers:
         self._clock = clock
         self._find_sandbox = find_sandbox
         self._held: dict[str, Held] = {}
+        self._creating: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[asyncio.Queue[Container]] = []
         self._exec_count = 0
         # More at once than there are processors only makes each of them wait.
@@ -197,8 +199,12 @@ class Containers:
     # Creating.
 
     async def create(self, spec: ContainerSpec, *, hidden: bool = False) -> Container:
-        if spec.id in self._held:
+        async with self._creating[spec.sandbox_id]:
+            if spec.id not in self._held:
+                self._held[spec.id] = await self._create(spec, hidden=hidden)
             return view(self._held[spec.id].record)
+
+    async def _create(self, spec: ContainerSpec, *, hidden: bool) -> Held:
         pod = self._find_sandbox(spec.sandbox_id)
         if pod is None:
             raise RuntimeFailure("CreateContainerError", f"cannot create container {spec.name}: its sandbox is gone")
@@ -210,11 +216,10 @@ class Containers:
         except OSError as error:
             rootfs.remove(directory)
             raise RuntimeFailure("CreateContainerError", f"cannot create container {spec.name}: {error}") from error
-        except RuntimeFailure:
+        except BaseException:
             rootfs.remove(directory)
             raise
-        self._held[spec.id] = Held(record)
-        return view(record)
+        return Held(record)
 
     async def _prepare(
         self, spec: ContainerSpec, pod: SandboxSpec, directory: Path, *, hidden: bool
@@ -313,6 +318,8 @@ class Containers:
 
     async def _start_once(self, held: Held) -> Container:
         async with held.lock, self._starting:
+            if held.record.spec.id not in self._held:
+                raise RuntimeFailure("ContainerNotFound", f"cannot start {held.record.spec.name}: it was removed")
             if held.record.started is None and held.record.finished is None:
                 try:
                     await self._start(held)
@@ -406,7 +413,9 @@ class Containers:
             os.close(descriptor)
 
     async def stop(self, container_id: str, grace: float) -> None:
-        held = self._find(container_id)
+        await self._stop(self._find(container_id), grace)
+
+    async def _stop(self, held: Held, grace: float) -> None:
         if not held.running:
             return
         ended = asyncio.ensure_future(held.ended.wait())
@@ -425,8 +434,9 @@ class Containers:
         held = self._held.get(container_id)
         if held is None:
             return
-        await self.stop(container_id, 0)
         async with held.lock:
+            # A start that was under way is over now, so what it started can be stopped.
+            await self._stop(held, 0)
             for process in list(held.execs):
                 await process.close()
             if self._held.pop(container_id, None) is None:
@@ -442,8 +452,10 @@ class Containers:
         (self._layout.exits / held.record.spec.id).unlink(missing_ok=True)
 
     async def remove_all(self, sandbox_id: str) -> None:
-        """Remove every container of a sandbox, the holder of its PID namespace last."""
-        mine = [held for held in self._held.values() if held.record.spec.sandbox_id == sandbox_id]
+        """Remove every container of a sandbox that is no longer ready, the holder of its PID namespace last."""
+        async with self._creating[sandbox_id]:
+            mine = [held for held in self._held.values() if held.record.spec.sandbox_id == sandbox_id]
+        self._creating.pop(sandbox_id, None)
         await asyncio.gather(*(self.remove(held.record.spec.id) for held in mine if not held.record.hidden))
         for held in mine:
             await self.remove(held.record.spec.id)

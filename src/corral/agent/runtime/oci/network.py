@@ -11,9 +11,10 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from corral.agent.runtime import spawn
 from corral.agent.runtime.api import PortMapping, RuntimeFailure
@@ -227,11 +228,24 @@ class Network:
             "CNI_IFNAME": "eth0",
             "CNI_PATH": ":".join(PLUGIN_DIRECTORIES),
         }
-        done = await spawn.run([find_plugin(plugin)], stdin=json.dumps(configuration).encode(), env=environment)
+        done = await _to_the_end(
+            spawn.run([find_plugin(plugin)], stdin=json.dumps(configuration).encode(), env=environment)
+        )
         if done.code:
             raise RuntimeFailure("NetworkNotReady", f"cannot {command} with CNI plugin {plugin}: {_message(done)}")
         result: _Result = json.loads(done.stdout) if done.stdout.strip() else {}
         return result
+
+
+async def _to_the_end(work: Coroutine[Any, Any, spawn.Finished]) -> spawn.Finished:
+    """Do `work` to its end even when cancelled: of a plugin that is killed, its own children go on, and would take an
+    address after it was given back."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
 
 
 _Result = dict[str, list[dict[str, object]]]

@@ -16,6 +16,8 @@ from corral.base.clock import Clock
 log = logging.getLogger(__name__)
 
 _RECORD = "sandbox.json"
+_GROUP_DELAYS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between attempts to remove a control group."""
 
 
 class Sandboxes:
@@ -134,6 +136,7 @@ class Sandboxes:
         self._locks.pop(sandbox_id, None)
 
     async def _remove(self, spec: SandboxSpec) -> None:
+        self._ready[spec.id] = False
         await self._containers.remove_all(spec.id)
         if not spec.host_network:
             await self._disconnect(spec.id, spec.ports)
@@ -142,9 +145,18 @@ class Sandboxes:
         namespaces.destroy(directory)
         others = any(r.spec.pod_uid == spec.pod_uid for r in self._records.values() if r.spec.id != spec.id)
         if not others:
-            self._cgroups.remove(self._cgroups.pod(spec.pod_uid))
+            await self._remove_group(self._cgroups.pod(spec.pod_uid))
         self._records.pop(spec.id, None)
         self._ready.pop(spec.id, None)
+
+    async def _remove_group(self, group: str) -> None:
+        """Remove a pod's control group; what was killed in it takes a moment to die."""
+        for delay in _GROUP_DELAYS:
+            if self._cgroups.remove(group):
+                return
+            self._cgroups.kill(group)
+            await self._clock.sleep(delay)
+        log.error("cannot remove control group %s: processes in it do not die", group)
 
     async def _disconnect(self, sandbox_id: str, ports: Sequence[PortMapping]) -> None:
         pinned = self._layout.sandbox(sandbox_id) / "ns" / "net"
