@@ -62,8 +62,8 @@ class SourceCollector:
         """Remove what is neither used nor young; returns how many files went."""
         oldest = self._clock.now().timestamp() - self._keep
         removed = 0
-        for path in self._directory.iterdir():
-            if path.name not in used and not path.name.startswith(".") and path.stat().st_mtime < oldest:
+        for path in self._directory.glob("[!.]*/*"):
+            if path.name not in used and path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

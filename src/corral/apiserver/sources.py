@@ -1,7 +1,8 @@
-"""Uploaded programs: content-addressed archives, kept as files under the data directory.
+"""Uploaded programs: content-addressed archives, kept as files under the data directory, each below its namespace.
 
 The name of an upload is the SHA-256 of its bytes, so that uploading it twice costs a HEAD and a broken upload cannot be
-mistaken for a whole one.
+mistaken for a whole one. It belongs to the namespace that it was sent to: a digest is no secret (it stands in pods
+and events), so knowing it must not open, nor even tell of, what others have sent.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from corral.kinds.status import StatusError, bad_request, not_found, too_large
 LIMIT = 1 << 30
 """Bytes of one upload."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CHUNK = 1 << 20
 
 
@@ -33,23 +35,25 @@ class Sources:
         for partial in directory.glob(".upload-*"):
             partial.unlink(missing_ok=True)
 
-    def path(self, digest: str) -> Path:
+    def path(self, namespace: str, digest: str) -> Path:
         """The file of an upload.
 
         Raises:
-            StatusError: 400, not a digest; 404, not uploaded.
+            StatusError: 400, not a digest; 404, not uploaded to this namespace.
         """
-        path = self._place(digest)
+        path = self._place(namespace, digest)
         if not path.is_file():
             raise not_found("corral.dev", "sources", digest)
         return path
 
-    def _place(self, digest: str) -> Path:
+    def _place(self, namespace: str, digest: str) -> Path:
+        if not _NAMESPACE.fullmatch(namespace):
+            raise bad_request(f"cannot use {namespace!r} as a namespace: it must be a DNS label")
         if not _DIGEST.fullmatch(digest):
             raise bad_request(
                 f"cannot use {digest!r} as the name of a source: it must be a SHA-256 in hexadecimal digits"
             )
-        return self._directory / digest
+        return self._directory / namespace / digest
 
     async def handle(self, request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         """PUT, GET and HEAD of `/apis/corral.dev/v1/namespaces/{namespace}/sources/{name}`.
@@ -58,9 +62,9 @@ class Sources:
             StatusError: 400, 404, 413.
         """
         if request.method == "PUT":
-            created = await self._store(request, name)
+            created = await self._store(request, namespace, name)
             return web.Response(status=201 if created else 200)
-        path = self.path(name)
+        path = self.path(namespace, name)
         if request.method == "HEAD":
             # Whoever looks is about to use it: the collector must not take it now.
             await asyncio.to_thread(os.utime, path)
@@ -68,8 +72,8 @@ class Sources:
             return web.Response(headers={"Content-Length": str(size)}, content_type="application/gzip")
         return web.FileResponse(path, headers={"Content-Type": "application/gzip"})
 
-    async def _store(self, request: web.BaseRequest, digest: str) -> bool:
-        place = self._place(digest)
+    async def _store(self, request: web.BaseRequest, namespace: str, digest: str) -> bool:
+        place = self._place(namespace, digest)
         if (request.content_length or 0) > self._limit:
             raise too_large(self._limit)
         descriptor, text = tempfile.mkstemp(prefix=".upload-", dir=self._directory)
@@ -109,10 +113,12 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _publish(partial: Path, place: Path) -> bool:
     """Give a whole, synced file its name; False if it was there already."""
     fresh = not place.exists()
+    place.parent.mkdir(mode=0o700, exist_ok=True)
     partial.replace(place)
-    directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    for directory in (place.parent, place.parent.parent):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     return fresh

@@ -24,12 +24,12 @@ class LocalSources:
         self._sources = sources
 
     async def fetch(self, namespace: str, digest: str, into: Path) -> None:
-        """Copy the upload `digest` to the file `into`.
+        """Copy the upload `digest` of `namespace` to the file `into`.
 
         Raises:
             StatusError: it was never uploaded, or is not kept any more.
         """
-        await asyncio.to_thread(shutil.copyfile, self._sources.path(digest), into)
+        await asyncio.to_thread(shutil.copyfile, self._sources.path(namespace, digest), into)
 
 
 def build_agent(

@@ -20,7 +20,8 @@ def clock() -> FakeClock:
 
 def plant(directory: Path, clock: FakeClock, *names: str) -> None:
     for name in names:
-        path = directory / name
+        path = directory / "default" / name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
         os.utime(path, (clock.now().timestamp(),) * 2)
 
@@ -30,7 +31,8 @@ async def test_only_the_old_and_unused_go(tmp_path: Path, clock: FakeClock) -> N
     volume = {"csi": {"driver": "source.corral.dev", "volumeAttributes": {"digest": A}}}
     job = {"kind": "Job", "spec": {"template": {"spec": {"volumes": [volume]}}}}
     await store.create("/batch/jobs/default/j", orjson.dumps(job))
-    plant(tmp_path, clock, A, B, ".upload-x")
+    plant(tmp_path, clock, A, B)
+    (tmp_path / ".upload-x").touch()
     collector = SourceCollector(tmp_path, store, clock)
     assert collector.used() == {A}
     await clock.advance(KEEP_SECONDS - 3600)
@@ -38,4 +40,5 @@ async def test_only_the_old_and_unused_go(tmp_path: Path, clock: FakeClock) -> N
     assert collector.collect(collector.used()) == 0
     await clock.advance(2 * 3600)
     assert collector.collect(collector.used()) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {A, C, ".upload-x"}
+    assert {path.name for path in (tmp_path / "default").iterdir()} == {A, C}
+    assert (tmp_path / ".upload-x").exists()

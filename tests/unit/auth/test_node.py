@@ -259,3 +259,11 @@ def test_restriction_of_leases_and_others() -> None:
     assert refused("create", "leases", {"metadata": {"name": "a", "namespace": "default"}}, None)
     assert not refused("create", "configmaps", {"metadata": {"name": "x"}}, None)
     node_restriction(User("ann"), "delete", "nodes", None, node("b"))
+
+
+def test_an_agent_does_not_wait_for_pods_of_others_to_come(authorizer: NodeAuthorizer) -> None:
+    assert may(authorizer, "get", "pods", "not-there-yet")
+    assert not may(authorizer, "watch", "pods", "not-there-yet")
+    assert not may(authorizer, "list", "pods", "not-there-yet")
+    assert may(authorizer, "watch", "pods", "rich")
+    assert not may(authorizer, "watch", "pods", "other")

@@ -131,8 +131,10 @@ class NodeAuthorizer:
         if a.verb not in allowed[a.subresource] or not a.name:
             return _NO
         bound = self._pods.node_of(a.namespace, a.name)
-        # Of a pod that is gone the agent may learn that it is gone.
-        if bound == node or self._store.get(core_key("pods", a.namespace, a.name)) is None:
+        if bound == node:
+            return _YES
+        # Of a pod that is gone the agent may learn that it is gone; but not wait for another's of that name to come.
+        if a.verb not in ("list", "watch") and self._store.get(core_key("pods", a.namespace, a.name)) is None:
             return _YES
         return _unrelated(node)
 
