@@ -71,6 +71,28 @@ async def test_the_filter_refuses_what_the_kernel_would_allow(pod: Pod) -> None:
     assert await _says(pod, f"/usr/bin/python3 -c '{program}'", Security(seccomp="Unconfined")) == ["True"]
 
 
+async def test_no_user_namespaces_mounts_or_key_rings(pod: Pod) -> None:
+    program = (
+        "import ctypes, errno; c = ctypes.CDLL(None, use_errno=True); "
+        "tried = dict(unshare=(272, 0x10000000), mount=(165, b'x', b'/mnt', b'tmpfs', 0, 0), keyctl=(250, 0, 0, 0),"
+        " fsopen=(430, b'tmpfs', 0), setns=(308, 0, 0), bpf=(321, 0, 0, 0), userfaultfd=(323, 0)); "
+        "print(*(n for n, a in tried.items() if c.syscall(*a) >= 0 or ctypes.get_errno() != errno.EPERM), 'none'); "
+        "import threading; t = threading.Thread(target=print, args=('threads',)); t.start(); t.join()"
+    )
+    assert await _says(pod, f'/usr/bin/python3 -c "{program}"') == ["none", "threads"]
+
+
+async def test_other_users_of_the_machine_cannot_enter(runtime: OciRuntime, pod: Pod, tmp_path: Path) -> None:
+    """A container may leave set-user-id programs in its root, and its settings hold secrets."""
+    spec = pod.spec("sh", "-c", "cp /usr/bin/id /x; chmod 4755 /x")
+    await pod.run(spec)
+    await pod.finished(spec)
+    root = Path(runtime.root(spec.id))
+    assert (root / "x").stat().st_mode & 0o4000
+    closed = [parent for parent in root.parents if parent.stat().st_mode & 0o001 == 0]
+    assert {"containers", spec.id} <= {parent.name for parent in closed}
+
+
 async def test_kernel_settings_are_out_of_reach(pod: Pod) -> None:
     script = (
         "echo 1 2>/dev/null > /proc/sys/kernel/panic || echo refused; cat /proc/kcore | wc -c; ls /sys/firmware | wc -l"

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -141,6 +142,27 @@ def test_a_profile_is_resolved_for_what_the_container_may() -> None:
     ]
     admin = seccomp.resolve(PROFILE, frozenset({"CAP_SYS_ADMIN"}), "aarch64")
     assert [rule["names"][0] for rule in admin["syscalls"]] == ["read", "mount", "arm_only", "personality"]
+
+
+def test_a_narrowed_profile_makes_no_namespaces() -> None:
+    rules: list[dict[str, Any]] = [
+        {"names": ["read", "unshare", "clone", "clone3", "mount"], "action": "SCMP_ACT_ALLOW"}
+    ]
+    rules.append({"names": ["setns"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1})
+    made = seccomp.narrowed({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}, "x86_64")["syscalls"]
+    allowed = [(rule["names"], rule.get("args")) for rule in made if rule["action"] == "SCMP_ACT_ALLOW"]
+    mask = {"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    assert allowed == [(["read"], None), (["clone"], [mask])]
+    assert rules[0]["names"] == ["read", "unshare", "clone", "clone3", "mount"]
+
+
+def test_only_the_machines_own_profile_is_narrowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "seccomp.json"
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": PROFILE["syscalls"]}))
+    assert not any("unshare" in rule["names"] for rule in seccomp.load(path, ())["syscalls"])
+    monkeypatch.setattr(seccomp, "DEFAULT_PROFILE", path)
+    assert any("unshare" in rule["names"] for rule in seccomp.load(path, ("CAP_CHOWN",))["syscalls"])
+    assert not any("unshare" in rule["names"] for rule in seccomp.load(path, ("CAP_SYS_ADMIN",))["syscalls"])
 
 
 def test_profiles_are_compiled_once(tmp_path: Path) -> None:
