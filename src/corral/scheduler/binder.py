@@ -7,7 +7,7 @@ is under way; if that never happens, a few at a time every two seconds.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from corral.base.clock import Clock, rfc3339
@@ -41,10 +41,19 @@ class Outcome:
 class Binder:
     """Writes what the scheduler decided. `done` is called with the outcome of each binding."""
 
-    def __init__(self, client: Client, recorder: EventRecorder, clock: Clock, done: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        recorder: EventRecorder,
+        clock: Clock,
+        done: Callable[[Outcome], None],
+        *,
+        component: str = "default-scheduler",
+    ) -> None:
         self._client = client
         self._recorder = recorder
         self._clock = clock
+        self._component = component
         self._done = done
         self._bindings = asyncio.Semaphore(_BINDINGS_AT_ONCE)
         self._reports = asyncio.Semaphore(_REPORTS_AT_ONCE)
@@ -91,17 +100,55 @@ class Binder:
             return Outcome(key, uid, bound=False)
         return Outcome(key, uid, bound=True)
 
-    async def report(self, pod: Obj, message: str) -> None:
+    async def preempt(self, pod: Obj, node: str, victims: Sequence[Obj], message: str) -> None:
+        """Make `victims` go, each with its own grace, and say that `pod` waits for their room on `node`."""
+        await self.report(pod, message, nominated=node)
+        for victim in victims:
+            await self._evict(victim, pod, node)
+
+    async def _evict(self, victim: Obj, pod: Obj, node: str) -> None:
+        key, uid = key_of(victim), victim["metadata"].get("uid", "")
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{self._component}: preempting to accommodate a higher priority pod",
+            "lastTransitionTime": rfc3339(self._clock.now()),
+        }
+        patch: Obj = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
+        async with self._reports:
+            try:
+                await self._client.patch(PODS, key.name, patch, key.namespace, STRATEGIC_MERGE_PATCH, "status")
+                await self._client.delete(PODS, key.name, key.namespace, uid=uid)
+            except StatusError as error:
+                if error.code not in (404, 409):
+                    _log.warning("cannot preempt %s: %s", key, error.message)
+                return
+            except OSError as error:
+                _log.warning("cannot preempt %s: %s", key, error)
+                return
+        by = pod["metadata"].get("uid", "")
+        self._recorder.record(victim, "Normal", "Preempted", f"Preempted by pod {by} on node {node}")
+
+    async def report(self, pod: Obj, message: str, *, nominated: str = "") -> None:
         """Say on the pod, and in an event, why it is not placed.
+
+        Args:
+            nominated: the machine on which room is being made for the pod.
 
         As long as the reason persists the event is counted up, while the pod, which says so already, is left alone.
         """
         self._recorder.record(pod, "Warning", "FailedScheduling", message)
+        status: Obj = {}
         condition = _refusal(pod, message, rfc3339(self._clock.now()))
-        if condition is None:
+        if condition is not None:
+            status["conditions"] = [condition]
+        if nominated != ((pod.get("status") or {}).get("nominatedNodeName") or ""):
+            status["nominatedNodeName"] = nominated or None
+        if not status:
             return
         key = key_of(pod)
-        patch: Obj = {"metadata": {"uid": pod["metadata"].get("uid")}, "status": {"conditions": [condition]}}
+        patch: Obj = {"metadata": {"uid": pod["metadata"].get("uid")}, "status": status}
         async with self._reports:
             try:
                 await self._client.patch(PODS, key.name, patch, key.namespace, STRATEGIC_MERGE_PATCH, "status")

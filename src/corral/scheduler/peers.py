@@ -11,6 +11,7 @@ from typing import Protocol
 
 import orjson
 
+from corral.kinds.podspec import priority
 from corral.kinds.selectors import LabelSelector, NodeSelector, Requirement
 from corral.kinds.types import Obj
 from corral.scheduler.taints import read_tolerations
@@ -42,6 +43,10 @@ class Peers:
     labels: Mapping[str, str]
     terminating: bool
     """Such a pod still keeps others away, but spreading no longer counts it."""
+    priority: int = 0
+    """Who may push it out, and whom it may push out."""
+    preempts: bool = True
+    """Whether it pushes others out at all (`preemptionPolicy`)."""
     attracted: tuple[Tie, ...] = ()
     """Required affinity: a pod of each of these must be in the machine's domain."""
     repelled: tuple[Tie, ...] = ()
@@ -77,6 +82,8 @@ def peers_fingerprint(pod: Obj) -> bytes:
         metadata.get("namespace"),
         metadata.get("labels"),
         bool(metadata.get("deletionTimestamp")),
+        spec.get("priority"),
+        spec.get("preemptionPolicy"),
         affinity.get("podAffinity"),
         affinity.get("podAntiAffinity"),
         spec.get("topologySpreadConstraints"),
@@ -106,6 +113,8 @@ def read_peers(pod: Obj, tie: TieMaker) -> Peers:
         namespace=metadata.get("namespace") or "",
         labels=metadata.get("labels") or {},
         terminating=bool(metadata.get("deletionTimestamp")),
+        priority=priority(pod),
+        preempts=spec.get("preemptionPolicy") != "Never",
         attracted=tuple(tie(together, key) for key in dict.fromkeys(key for _, key in wanted)),
         repelled=tuple(tie((selector,), key) for selector, key in dict.fromkeys(unwanted)),
         preferred=weighed,

@@ -12,7 +12,9 @@ import numpy as np
 from corral.kinds.types import Key
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.podclass import PodClass
+from corral.scheduler.preemption import Budget, find_victims, waits_for_victims
 from corral.scheduler.profile import FILTERS, SPREADING, Profile
+from corral.scheduler.scores import NEVER
 from corral.scheduler.snapshot import Snapshot
 
 
@@ -52,40 +54,84 @@ class Refuse:
         return f"0/{self.machines} nodes are available: {', '.join(texts)}."
 
 
-Decision: TypeAlias = Bind | Refuse
+@dataclass(frozen=True, slots=True)
+class Preempt:
+    """The pod goes to `node` once the victims are gone; until then it is refused."""
+
+    pod: Key
+    node: str
+    victims: tuple[Key, ...]
+    refusal: Refuse
+
+    @property
+    def message(self) -> str:
+        """Why it cannot go there at once."""
+        return self.refusal.message
+
+
+Decision: TypeAlias = Bind | Refuse | Preempt
 
 
 def plan(
-    snapshot: Snapshot, pending: Sequence[Pending], now: datetime, rng: random.Random, *, profile: Profile = SPREADING
+    snapshot: Snapshot,
+    pending: Sequence[Pending],
+    now: datetime,
+    rng: random.Random,
+    *,
+    profile: Profile = SPREADING,
+    budgets: Sequence[Budget] = (),
 ) -> Sequence[Decision]:
     """Decide for every pending pod, highest priority first, then in order; the snapshot is left as it was found.
 
     Args:
         now: the moment of the plan, for rules that depend on time.
         rng: breaks ties between equally good machines.
+        budgets: how many pods of which kind may be made to go.
     """
-    decisions = assign(CandidateCache(snapshot, profile), pending, now, rng)
+    nominated = [(key, snapshot.class_of(key), node) for key, node in snapshot.nominations.items()]
+    decisions = assign(CandidateCache(snapshot, profile), pending, now, rng, budgets)
     for decision in decisions:
-        if isinstance(decision, Bind):
-            snapshot.remove(decision.pod)
+        snapshot.remove(decision.pod)
+    for key, pod_class, node in nominated:
+        snapshot.nominate(key, pod_class, node)
     return decisions
 
 
-def assign(cache: CandidateCache, pending: Sequence[Pending], now: datetime, rng: random.Random) -> Sequence[Decision]:
-    """`plan`, but the pods stay placed in the snapshot: how the live loop assumes what it decides."""
+def assign(
+    cache: CandidateCache,
+    pending: Sequence[Pending],
+    now: datetime,
+    rng: random.Random,
+    budgets: Sequence[Budget] = (),
+) -> Sequence[Decision]:
+    """`plan`, but the pods stay placed or nominated in the snapshot: how the live loop assumes what it decides."""
     decisions: list[Decision] = []
     refusals: dict[PodClass, tuple[int, Refuse]] = {}
+    snapshot = cache.snapshot
     for pod in sorted(pending, key=_rank):
-        node = _choose(cache, pod.pod_class, rng)
+        nominated = snapshot.nominations.get(pod.key, "")
+        if nominated:
+            snapshot.remove(pod.key)
+        node = _choose(cache, pod.pod_class, rng, nominated)
         if node:
-            cache.snapshot.place(pod.key, pod.pod_class, node)
+            snapshot.place(pod.key, pod.pod_class, node)
             decisions.append(Bind(pod.key, node))
             continue
-        known = _still_refused(cache.snapshot, pod.pod_class, refusals)
-        if known is None:
-            known = refuse(cache.snapshot, pod.key, pod.pod_class)
-            refusals[pod.pod_class] = cache.snapshot.used.end, known
-        decisions.append(Refuse(pod.key, known.machines, known.reasons))
+        known = _still_refused(snapshot, pod.pod_class, refusals)
+        refusal = Refuse(pod.key, known.machines, known.reasons) if known else refuse(snapshot, pod.key, pod.pod_class)
+        if nominated and waits_for_victims(snapshot, pod.pod_class, nominated):
+            snapshot.nominate(pod.key, pod.pod_class, nominated)
+            decisions.append(refusal)
+            continue
+        victims = find_victims(snapshot, pod.pod_class, budgets) if pod.pod_class.peers.preempts and not known else None
+        if victims is None:
+            refusals[pod.pod_class] = snapshot.used.end, refusal
+            decisions.append(refusal)
+            continue
+        for key in victims.nominations:
+            snapshot.remove(key)
+        snapshot.nominate(pod.key, pod.pod_class, victims.node)
+        decisions.append(Preempt(pod.key, victims.node, victims.pods, refusal))
     return decisions
 
 
@@ -99,10 +145,14 @@ def _rank(pod: Pending) -> tuple[int, int, Key]:
     return -pod.priority, pod.order, pod.key
 
 
-def _choose(cache: CandidateCache, pod: PodClass, rng: random.Random) -> str:
+def _choose(cache: CandidateCache, pod: PodClass, rng: random.Random, preferred: str) -> str:
+    """The best machine, or `preferred` if the pod fits there; empty if none takes it."""
     totals = cache.totals(pod)
+    wanted = cache.snapshot.row(preferred) if preferred else None
+    if wanted is not None and totals[wanted] > NEVER:
+        return preferred
     best = totals[totals.argmax()]
-    if best == -np.inf:
+    if best == NEVER:
         return ""
     ties = np.flatnonzero(totals == best)
     row = int(ties[0] if len(ties) == 1 else ties[rng.randrange(len(ties))])

@@ -110,6 +110,13 @@ class PodQueue:
             self._unrefuse(item)
             self._make_ready(item)
 
+    def retry(self, key: Key) -> None:
+        """Something changed that may let this pod fit: if it was refused, it is ready at once."""
+        item = self._items.get(key)
+        if item is not None and item.refused:
+            self._unrefuse(item)
+            self._make_ready(item)
+
     def retry_all(self) -> None:
         """The machines changed, so that a refusal may have other reasons now: retry each pod after its back-off."""
         for key in itertools.chain.from_iterable(self._refused.values()):

@@ -4,7 +4,7 @@ A pod that arrives while nothing else happens is decided in the next turn of the
 batches, between which the loop gets its turn. What was decided is assumed in the snapshot at once, and taken back if
 the binding fails. A refused pod is looked at again as soon as a change lets its class fit somewhere (room became free,
 or a pod that it seeks was placed), after its back-off when machines changed otherwise (its reasons may be other ones
-now), and after five minutes in any case.
+now), and after five minutes in any case. One for which others must go is nominated: it keeps the room that they leave.
 """
 
 import asyncio
@@ -15,17 +15,19 @@ from corral.base.clock import Clock
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.kinds.podspec import is_terminal, priority
-from corral.kinds.resources import NAMESPACES, NODES, PODS
+from corral.kinds.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
+from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError, not_found
 from corral.kinds.types import Key, Obj
 from corral.machinery.events import EventRecorder
 from corral.scheduler.binder import Binder, Outcome
 from corral.scheduler.candidates import CandidateCache
-from corral.scheduler.plan import Bind, assign
+from corral.scheduler.plan import Bind, Decision, Preempt, assign
+from corral.scheduler.preemption import Budget
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.trim import trim_namespace, trim_node, trim_pod
+from corral.scheduler.trim import trim_budget, trim_namespace, trim_node, trim_pod
 from corral.scheduler.why import explain
 
 _log = logging.getLogger(__name__)
@@ -62,8 +64,10 @@ class Scheduler:
         self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
         self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=trim_pod)
         self._namespaces = Informer(client, NAMESPACES, clock=clock, rng=rng, transform=trim_namespace)
+        self._disruptions = Informer(client, POD_DISRUPTION_BUDGETS, clock=clock, rng=rng, transform=trim_budget)
+        self._budgets: dict[Key, Budget] = {}
         self._recorder = EventRecorder(client, name, clock)
-        self._binder = Binder(client, self._recorder, clock, self._bound)
+        self._binder = Binder(client, self._recorder, clock, self._bound, component=name)
         self._assumed: dict[Key, str] = {}
         """The uids of the pods whose binding is under way."""
         self._wake = asyncio.Event()
@@ -74,20 +78,21 @@ class Scheduler:
         self._placed = False
         """Whether a pod was placed, which may let those fit that depend on where others are."""
         self._namespaces.on_event(self._on_namespace)
+        self._disruptions.on_event(self._on_budget)
         self._nodes.on_event(self._on_node)
         self._pods.on_event(self._on_pod)
 
     async def run(self) -> None:
         """Schedule until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._namespaces.run(), name="scheduler-namespaces")
-            tasks.create_task(self._nodes.run(), name="scheduler-nodes")
-            tasks.create_task(self._pods.run(), name="scheduler-pods")
+            # Pods last: what they are judged by should be known by then.
+            informers = (self._namespaces, self._disruptions, self._nodes, self._pods)
+            for informer in informers:
+                tasks.create_task(informer.run(), name=f"scheduler-{informer.resource.plural}")
             tasks.create_task(self._recorder.run(), name="scheduler-events")
             tasks.create_task(self._binder.announce(), name="scheduler-announcer")
-            await self._namespaces.synced.wait()
-            await self._nodes.synced.wait()
-            await self._pods.synced.wait()
+            for informer in informers:
+                await informer.synced.wait()
             while True:
                 await self._decide_all(tasks)
                 await self._changed()
@@ -98,31 +103,48 @@ class Scheduler:
         Raises:
             StatusError: 404, there is no such pod.
         """
-        pod = self._pods.get(Key(namespace, name))
+        pod_key = Key(namespace, name)
+        pod = self._pods.get(pod_key)
         if pod is None:
             raise not_found("", "pods", name)
-        return explain(self._snapshot, pod, scheduler=self._name)
+        with self._snapshot.without_nomination(pod_key) as nominated:
+            return explain(self._snapshot, pod, scheduler=self._name, nominated=nominated)
 
     async def _decide_all(self, tasks: asyncio.TaskGroup) -> None:
         self._wake.clear()
         self._retry_refused()
         while pending := self._queue.take(_BATCH, self._clock.monotonic()):
-            for decision in assign(self._cache, pending, self._clock.now(), self._rng):
-                pod = self._pods.get(decision.pod)
-                if pod is None:
-                    raise AssertionError(f"{decision.pod} is queued but not known")
-                if isinstance(decision, Bind):
-                    self._note_placed()
-                    self._assumed[decision.pod] = pod["metadata"].get("uid", "")
-                    tasks.create_task(self._binder.bind(pod, decision.node), name=f"bind {decision.pod}")
-                else:
-                    self._queue.refused(decision.pod, self._clock.monotonic())
-                    tasks.create_task(self._binder.report(pod, decision.message), name=f"report {decision.pod}")
+            budgets = tuple(self._budgets.values())
+            for decision in assign(self._cache, pending, self._clock.now(), self._rng, budgets):
+                self._perform(decision, tasks)
             await asyncio.sleep(0)
+
+    def _perform(self, decision: Decision, tasks: asyncio.TaskGroup) -> None:
+        key = decision.pod
+        pod = self._pods.get(key)
+        if pod is None:
+            raise AssertionError(f"{key} is queued but not known")
+        if isinstance(decision, Bind):
+            self._note_placed()
+            self._assumed[key] = pod["metadata"].get("uid", "")
+            tasks.create_task(self._binder.bind(pod, decision.node), name=f"bind {key}")
+            return
+        self._queue.refused(key, self._clock.monotonic())
+        if isinstance(decision, Preempt):
+            there = [victim for victim in map(self._pods.get, decision.victims) if victim is not None]
+            victims = [victim for victim in there if not victim["metadata"].get("deletionTimestamp")]
+            work = self._binder.preempt(pod, decision.node, victims, decision.message)
+            tasks.create_task(work, name=f"preempt for {key}")
+            return
+        nominated = self._snapshot.nominations.get(key, "")
+        tasks.create_task(self._binder.report(pod, decision.message, nominated=nominated), name=f"report {key}")
 
     def _retry_refused(self) -> None:
         if self._reshaped:
             self._queue.retry_all()
+        if self._freed:
+            for key in self._snapshot.nominations:
+                self._queue.retry(key)
         if self._freed or self._placed:
             for pod_class in self._queue.refused_classes():
                 concerned = self._freed or pod_class.peers.gains_by_others
@@ -173,6 +195,13 @@ class Scheduler:
             self._reshaped = self._freed = True
             self._wake.set()
 
+    def _on_budget(self, event: Event) -> None:
+        self._budgets.pop(event.key, None)
+        if event.new is not None:
+            allowed = (event.new.get("status") or {}).get("disruptionsAllowed") or 0
+            selector = LabelSelector.from_object((event.new.get("spec") or {}).get("selector"))
+            self._budgets[event.key] = Budget(event.key.namespace, selector, int(allowed))
+
     def _on_pod(self, event: Event) -> None:
         pod, key = event.new, event.key
         if pod is None or is_terminal(pod):
@@ -196,8 +225,19 @@ class Scheduler:
             self._place(key, pod, node)
         elif not self._is_mine(pod):
             self._queue.discard(key)
-        elif key not in self._assumed and self._queue.add(key, self._snapshot.classify(pod), priority(pod)):
-            self._wake.set()
+            if key not in self._assumed:
+                self._free(key)
+        elif key not in self._assumed:
+            self._wait(key, pod)
+
+    def _wait(self, key: Key, pod: Obj) -> None:
+        pod_class = self._snapshot.classify(pod)
+        if not self._queue.add(key, pod_class, priority(pod)):
+            return
+        nominated = (pod.get("status") or {}).get("nominatedNodeName")
+        if nominated and not self._snapshot.node_of(key):
+            self._snapshot.nominate(key, pod_class, nominated)
+        self._wake.set()
 
     def _place(self, key: Key, pod: Obj, node: str) -> None:
         known, before = bool(self._snapshot.node_of(key)), self._snapshot.used.end

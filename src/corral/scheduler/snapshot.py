@@ -11,6 +11,7 @@ taints, coming and going), and `used` lists the rows whose free amounts changed.
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -85,6 +86,8 @@ class Snapshot:
         self.columns: dict[str, int] = {name: index for index, name in enumerate(_BASE_RESOURCES)}
         self.allocatable: NDArray[np.int64] = np.zeros((_FIRST_ROWS, len(self.columns)), dtype=np.int64)
         self.requested: NDArray[np.int64] = np.zeros_like(self.allocatable)
+        self.by_priority: dict[int, NDArray[np.int64]] = {}
+        """`requested` by the pods of each priority that there is."""
         self.load: NDArray[np.float64] = np.zeros((_FIRST_ROWS, 2))
         """cpu and memory requested, where a pod that asks for nothing counts as a small one; for scores."""
         self.alive: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
@@ -95,9 +98,12 @@ class Snapshot:
         self.labels = LabelColumns(_FIRST_ROWS)
         self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
         """(protocol, port) -> row -> how often each address is claimed."""
+        self.nominations: dict[Key, str] = {}
+        """Pods that are placed only to keep the room for them that pods about to end still take, and where."""
         self.ties = Ties(self._placed)
         self.shape = 0
         self.used = RowLog()
+        self._population: Counter[int] = Counter()
         self._taint_numbers: dict[tuple[Taint, ...], int] = {(): 0}
         self._rows: list[_Row | None] = [None] * _FIRST_ROWS
         self._by_name: dict[str, int] = {}
@@ -201,26 +207,62 @@ class Snapshot:
         row = self._by_name.get(node)
         at = self._where.get(key)
         if at is not None:
-            if at == row and self._record(at).pods[key] is pod_class:
+            if at == row and self._record(at).pods[key] is pod_class and key not in self.nominations:
                 return
             self.remove(key)
         row = self._row_for(node)
         self._record(row).pods[key] = pod_class
         self._where[key] = row
         self.requested[row, pod_class.columns] += pod_class.amounts
+        self._count_priority(row, pod_class, 1)
         self.load[row] += pod_class.load
         for port in pod_class.ports:
             self.ports.setdefault((port.protocol, port.port), {}).setdefault(row, Counter())[port.ip] += 1
         self.ties.count(pod_class.peers, row, 1, self.shape)
         self.used.add(row)
 
+    def nominate(self, key: Key, pod_class: PodClass, node: str) -> None:
+        """Keep room for the pod on `node`, where others must end before it fits."""
+        self.place(key, pod_class, node)
+        self.nominations[key] = node
+
+    @contextmanager
+    def without_nomination(self, key: Key) -> Iterator[str]:
+        """For a while, do not keep room for the pod; gives the machine where that is otherwise, or an empty text."""
+        node = self.nominations.get(key, "")
+        if not node:
+            yield ""
+            return
+        pod_class = self.class_of(key)
+        self.remove(key)
+        try:
+            yield node
+        finally:
+            self.nominate(key, pod_class, node)
+
+    def _count_priority(self, row: int, pod_class: PodClass, sign: int) -> None:
+        priority = pod_class.peers.priority
+        self._population[priority] += sign
+        if not self._population[priority]:
+            del self._population[priority], self.by_priority[priority]
+            return
+        if priority not in self.by_priority:
+            self.by_priority[priority] = np.zeros_like(self.requested)
+        self.by_priority[priority][row, pod_class.columns] += sign * pod_class.amounts
+
+    def pods(self, row: int) -> list[tuple[Key, PodClass]]:
+        """The pods placed on a row, first placed first."""
+        return list(self._record(row).pods.items())
+
     def remove(self, key: Key) -> bool:
         """The pod takes nothing any more; whether it took something."""
         row = self._where.pop(key, None)
         if row is None:
             return False
+        self.nominations.pop(key, None)
         pod_class = self._record(row).pods.pop(key)
         self.requested[row, pod_class.columns] -= pod_class.amounts
+        self._count_priority(row, pod_class, -1)
         self.load[row] -= pod_class.load
         for port in pod_class.ports:
             self._free_port(row, port)
@@ -253,6 +295,10 @@ class Snapshot:
         """Where a pod is placed; empty if it is not."""
         row = self._where.get(key)
         return self._record(row).name if row is not None else ""
+
+    def class_of(self, key: Key) -> PodClass:
+        """The class of a pod that is placed."""
+        return self._record(self._where[key]).pods[key]
 
     def usage(self) -> dict[str, Usage]:
         """Every machine, and every other name that pods are placed on, as plain data."""
@@ -306,6 +352,8 @@ class Snapshot:
         self._free = list(range(before + more - 1, before - 1, -1))
         self.allocatable = np.vstack([self.allocatable, np.zeros((more, len(self.columns)), dtype=np.int64)])
         self.requested = np.vstack([self.requested, np.zeros((more, len(self.columns)), dtype=np.int64)])
+        for priority, amounts in self.by_priority.items():
+            self.by_priority[priority] = np.vstack([amounts, np.zeros((more, len(self.columns)), dtype=np.int64)])
         self.load = np.vstack([self.load, np.zeros((more, 2))])
         self.alive = np.concatenate([self.alive, np.zeros(more, dtype=np.bool_)])
         self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, dtype=np.bool_)])
@@ -320,4 +368,6 @@ class Snapshot:
             new = np.zeros((len(self._rows), 1), dtype=np.int64)
             self.allocatable = np.hstack([self.allocatable, new])
             self.requested = np.hstack([self.requested, new])
+            for priority, amounts in self.by_priority.items():
+                self.by_priority[priority] = np.hstack([amounts, new])
         return index

@@ -1,4 +1,4 @@
-"""What the scheduler keeps of Nodes, pods and namespaces: a fraction, because it holds all of them in memory."""
+"""What the scheduler keeps of each object: a fraction, because it holds all of them in memory."""
 
 from collections.abc import Iterable
 
@@ -12,6 +12,7 @@ _POD_SPEC = (
     "nodeName",
     "nodeSelector",
     "overhead",
+    "preemptionPolicy",
     "priority",
     "resources",
     "schedulerName",
@@ -34,7 +35,10 @@ def trim_pod(pod: Obj) -> Obj:
         **_pick(pod, ("kind", "apiVersion")),
         "metadata": _pick(pod["metadata"], _METADATA),
         "spec": kept,
-        "status": {**_pick(status, ("phase",)), "conditions": [scheduled] if scheduled is not None else []},
+        "status": {
+            **_pick(status, ("phase", "nominatedNodeName")),
+            "conditions": [scheduled] if scheduled is not None else [],
+        },
     }
 
 
@@ -49,6 +53,16 @@ def trim_node(node: Obj) -> Obj:
             **_pick(node.get("status") or {}, ("allocatable", "capacity")),
             "conditions": [ready] if ready is not None else [],
         },
+    }
+
+
+def trim_budget(budget: Obj) -> Obj:
+    """The parts of a PodDisruptionBudget that preemption looks at."""
+    return {
+        **_pick(budget, ("kind", "apiVersion")),
+        "metadata": _pick(budget["metadata"], _METADATA),
+        "spec": _pick(budget.get("spec") or {}, ("selector",)),
+        "status": _pick(budget.get("status") or {}, ("disruptionsAllowed",)),
     }
 
 

@@ -31,8 +31,12 @@ class _Verdict:
     """The largest share of a request that the machine lacks: 0 if resources are no obstacle."""
 
 
-def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str) -> Obj:
+def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str, nominated: str = "") -> Obj:
     """The story of `pod` on the machines of `snapshot`.
+
+    Args:
+        scheduler: the name of the one who explains.
+        nominated: the machine on which room is being made for the pod.
 
     Returns:
         `pod`, `phase`, `scheduled`, `node`, `message` (the event's words), `machines` (`name`, `fits`, `reasons`,
@@ -59,6 +63,8 @@ def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str) -> Obj:
         story["message"] = f"assigned to {node}"
         return story
     held = _held_back(pod, scheduler)
+    if nominated:
+        held.append(f"less important pods are being ended on {nominated} to make room for this one")
     pod_class = snapshot.classify(pod)
     verdicts = sorted((_judge(snapshot, pod_class, row) for row in snapshot.rows()), key=lambda verdict: verdict.name)
     story["machines"] = [_machine(verdict) for verdict in verdicts]

@@ -17,7 +17,7 @@ from corral.client.api import ApiRequest, ApiResponse
 from corral.client.client import Client
 from corral.kinds import conditions
 from corral.kinds.registry import Registry
-from corral.kinds.resources import EVENTS, NAMESPACES, NODES, PODS
+from corral.kinds.resources import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASSES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.scheduler.scheduler import DEFAULT_NAME, Scheduler
@@ -45,6 +45,13 @@ class Cell:
         scheduler = Scheduler(client, clock=clock or SystemClock(), rng=random.Random(1), name=name)
         await self._stack.enter_async_context(_running(scheduler))
         return scheduler
+
+    @asynccontextmanager
+    async def scheduling(self) -> AsyncIterator[None]:
+        """A scheduler for a while."""
+        client = Client(InProcessTransport(self.server, SCHEDULER))
+        async with _running(Scheduler(client, clock=SystemClock(), rng=random.Random(1))):
+            yield
 
     async def add(self, *objects: Obj) -> None:
         """Create Nodes and pods."""
@@ -286,3 +293,55 @@ async def test_namespaces_are_chosen_by_their_labels(cell: Cell) -> None:
     await cell.refused("p")
     await cell.client.patch(NAMESPACES, "default", {"metadata": {"labels": {"team": "x"}}})
     assert await cell.bound("p") == "a"
+
+
+def priority_class(name: str, value: int, policy: str = "PreemptLowerPriority") -> Obj:
+    metadata = {"name": name}
+    return {
+        "kind": "PriorityClass",
+        "apiVersion": "scheduling.k8s.io/v1",
+        "metadata": metadata,
+        "value": value,
+        "preemptionPolicy": policy,
+    }
+
+
+async def test_a_more_important_pod_gets_its_room_when_the_victim_is_gone(cell: Cell) -> None:
+    await cell.client.create(PRIORITY_CLASSES, priority_class("high", 1000))
+    await cell.client.create(PRIORITY_CLASSES, priority_class("patient", 1000, "Never"))
+    await cell.add(node("a", cpu="1"))
+    scheduler = await cell.schedule()
+    await cell.add(pod("low", cpu="1"))
+    await cell.bound("low")
+    await cell.add(pod("patient", cpu="1", priorityClassName="patient"))
+    await cell.refused("patient", "Insufficient cpu")
+    await cell.add(pod("high", cpu="1", priorityClassName="high"))
+    victim = await cell.until("low", lambda found: bool(found["metadata"].get("deletionTimestamp")))
+    assert victim["metadata"]["deletionGracePeriodSeconds"] == 30
+    assert (conditions.get(victim, "DisruptionTarget") or {})["reason"] == "PreemptionByScheduler"
+    await cell.until("high", lambda found: found.get("status", {}).get("nominatedNodeName") == "a")
+    assert "less important pods are being ended on a" in " ".join(scheduler.why("default", "high")["hints"])
+    assert (await cell.event("low", "Preempted"))["message"].endswith("on node a")
+    assert not is_bound(await cell.client.get(PODS, "high", "default"))
+    await cell.client.delete(PODS, "low", "default", grace=0)
+    assert await cell.bound("high") == "a"
+    assert not is_bound(await cell.client.get(PODS, "patient", "default"))
+
+
+async def test_a_nomination_outlives_the_scheduler(cell: Cell) -> None:
+    await cell.client.create(PRIORITY_CLASSES, priority_class("high", 1000))
+    await cell.add(node("a", cpu="1"), node("b", cpu="1"))
+    for name in ("a", "b"):
+        await cell.add(pod(f"low-{name}", cpu="1", nodeName=name))
+    async with cell.scheduling():
+        await cell.add(pod("high", cpu="1", priorityClassName="high"))
+        nominated = await cell.until("high", lambda found: bool(found.get("status", {}).get("nominatedNodeName")))
+        at = nominated["status"]["nominatedNodeName"]
+        await cell.until(f"low-{at}", lambda found: bool(found["metadata"].get("deletionTimestamp")))
+    await cell.schedule()
+    await cell.add(pod("other", cpu="1"))
+    await cell.refused("other")
+    await cell.client.delete(PODS, f"low-{at}", "default", grace=0)
+    assert await cell.bound("high") == at
+    spared = await cell.client.get(PODS, f"low-{'b' if at == 'a' else 'a'}", "default")
+    assert not spared["metadata"].get("deletionTimestamp")

@@ -14,7 +14,7 @@ from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.filters.pod_affinity import PodAffinity
 from corral.scheduler.filters.topology_spread import TopologySpread
-from corral.scheduler.plan import Bind, Pending, assign
+from corral.scheduler.plan import Bind, Pending, Refuse, assign
 from corral.scheduler.profile import SPREADING
 from corral.scheduler.snapshot import Snapshot
 from corral.testing.scheduling import node, pod
@@ -370,6 +370,7 @@ def test_rules_between_pods_agree_with_the_reference(zones: list[str], fields: l
             there.append((wanted, decision.node))
         else:
             assert not allowed
+            assert isinstance(decision, Refuse)
             assert sum(decision.reasons.values()) == len(machines)
         if len(there) > 3:
             gone, _ = there.pop(rng.randrange(len(there)))

@@ -99,3 +99,14 @@ def test_a_changed_pod_leaves_its_old_class() -> None:
     queue.discard(Key("", "a"))
     assert queue.refused_classes() == []
     assert queue.next_time() is None
+
+
+def test_one_refused_pod_can_be_retried() -> None:
+    queue = queue_of("a", "b")
+    names(queue)
+    queue.refused(Key("", "a"), 0.0)
+    queue.refused(Key("", "b"), 0.0)
+    queue.retry(Key("", "b"))
+    queue.retry(Key("", "none"))
+    assert names(queue) == ["b"]
+    assert queue.any_refused
