@@ -101,7 +101,8 @@ def encode(obj: Obj) -> bytes:
         metadata = {key: value for key, value in metadata.items() if key != "resourceVersion"}
     ordered = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata}
     ordered.update((key, value) for key, value in obj.items() if key not in ordered)
-    return orjson.dumps(ordered)
+    # orjson's result keeps the buffer that it was written into, 4 KB at least: what is stored is a copy to measure.
+    return memoryview(orjson.dumps(ordered)).tobytes()
 
 
 def join_list(kind: Kind, items: Iterable[bytes], meta: Obj) -> bytes:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,18 @@ def test_values_begin_with_kind_version_and_metadata() -> None:
         {"data": {}, "metadata": {"name": "a", "resourceVersion": "9"}, "apiVersion": "v1", "kind": "ConfigMap"}
     )
     assert value == b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"data":{}}'
+
+
+def test_a_value_takes_no_more_memory_than_its_length() -> None:
+    obj: Obj = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"key": "value"}}
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        values = [encode(obj) for _ in range(1_000)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * sum(map(len, values))
 
 
 def test_an_entry_is_rendered_once() -> None:
