@@ -3,7 +3,6 @@
 The wording is that of go-openapi, which Kubernetes prints.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -21,6 +20,7 @@ from corral.kinds.schema.causes import (
 )
 from corral.kinds.schema.formats import string_format
 from corral.kinds.schema.paths import Path, render
+from corral.kinds.schema.patterns import matcher
 from corral.kinds.status import Cause
 
 Node = Mapping[str, Any]
@@ -85,8 +85,7 @@ def _strings(node: Node) -> Iterator[Check]:
     if longest is not None:
         yield _simple(is_text, lambda v: len(v) <= longest, lambda where, _: too_long(where, longest))
     if pattern:
-        compiled = re.compile(python_pattern(pattern))
-        yield _simple(is_text, lambda v: compiled.search(v) is not None, _body(f"should match '{pattern}'"))
+        yield _simple(is_text, matcher(pattern, python_pattern(pattern)), _body(f"should match '{pattern}'"))
 
 
 def python_pattern(pattern: str) -> str:
