@@ -76,17 +76,28 @@ def _decode_json(body: bytes, duplicates: list[str] | None) -> Any:
 
 
 def _json_duplicates(body: bytes) -> list[str]:
+    """Paths of the fields that stand twice in an object: `metadata.labels.app`, `spec.containers[0].image`."""
     found: list[str] = []
 
-    def pairs(items: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for key, _ in items:
-            if key in seen:
-                found.append(key)
-            seen.add(key)
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, _Pairs):
+            seen: set[str] = set()
+            for key, item in value:
+                below = f"{path}.{key}" if path else key
+                if key in seen:
+                    found.append(below)
+                seen.add(key)
+                walk(item, below)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                walk(item, f"{path}[{index}]")
 
-    json.loads(body, object_pairs_hook=pairs)
+    walk(json.loads(body, object_pairs_hook=_Pairs), "")
     return found
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it was sent."""
 
 
 def encode_yaml(value: Any) -> bytes:

@@ -159,6 +159,8 @@ def delete_options(query: Mapping[str, str], body: bytes, content_type: str) -> 
     if given.get("kind") not in (None, "DeleteOptions"):
         raise bad_request(f"the body of a delete must be DeleteOptions, not {given['kind']}")
     preconditions = given.get("preconditions") or {}
+    if not isinstance(preconditions, dict) or not all(isinstance(value, str) for value in preconditions.values()):
+        raise bad_request("invalid preconditions: must be an object with uid or resourceVersion, which are strings")
     grace = given.get("gracePeriodSeconds")
     if grace is None:
         grace = number(query, "gracePeriodSeconds")
@@ -174,6 +176,8 @@ def delete_options(query: Mapping[str, str], body: bytes, content_type: str) -> 
         why = f'Unsupported value: "{propagation}": supported values: "Background", "Foreground", "Orphan"'
         raise invalid("", "DeleteOptions", "", [Cause("FieldValueNotSupported", why, "propagationPolicy")])
     dry = given.get("dryRun") or []
+    if not isinstance(dry, list) or not all(isinstance(value, str) for value in dry):
+        raise bad_request("invalid dryRun: must be an array of strings")
     dry_run = _dry_run(dry[0] if dry else query.get("dryRun"))
     return DeleteOptions(
         grace, preconditions.get("uid") or "", preconditions.get("resourceVersion") or "", propagation, dry_run

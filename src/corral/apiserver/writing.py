@@ -264,6 +264,7 @@ def to_stored(core: Core, kind: Kind, obj: Obj) -> Obj:
 
 def _check_identity(ctx: Context, obj: Obj, old: Obj, entry: Entry) -> None:
     metadata = meta.shape(obj)
+    expect_kind(obj, ctx.kind)
     meta.match_url(metadata, ctx)
     meta.check_uid(ctx, metadata.get("uid", ""), old["metadata"].get("uid", ""))
     given = metadata.get("resourceVersion", "")

@@ -182,3 +182,75 @@ def test_strangers_see_health_and_version_only(http_as: Any) -> None:
     assert http_as("GET", "/version", token="nonsense").status == 401
     refused = http_as("GET", CONFIG_MAPS, token="").json
     assert 'User "system:anonymous" cannot list resource "configmaps"' in refused["message"]
+
+
+CHANGES_OF_KIND = [
+    ("application/json-patch+json", [{"op": "replace", "path": "/kind", "value": "Pod"}]),
+    ("application/merge-patch+json", {"kind": "Pod"}),
+    ("application/merge-patch+json", {"apiVersion": "apps/v1"}),
+    ("application/strategic-merge-patch+json", {"kind": "Pod"}),
+]
+
+
+@pytest.mark.parametrize(("media", "change"), CHANGES_OF_KIND)
+def test_no_patch_makes_another_kind_of_an_object(http_as: Any, namespace: str, media: str, change: Any) -> None:
+    collection = f"/api/v1/namespaces/{namespace}/configmaps"
+    assert http_as("POST", collection, {"metadata": {"name": "c"}}).status == 201
+    answer = http_as("PATCH", f"{collection}/c", change, headers={"Content-Type": media})
+    assert answer.status == 400, answer.body
+    assert "does not match the expected" in answer.json["message"]
+    assert http_as("GET", f"{collection}/c").json["kind"] == "ConfigMap"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"preconditions": 3}, "preconditions"),
+        ({"preconditions": {"uid": 3}}, "preconditions"),
+        ({"dryRun": "All"}, "dryRun"),
+        ({"gracePeriodSeconds": "x"}, "gracePeriodSeconds"),
+        ({"kind": "Pod"}, "DeleteOptions"),
+    ],
+)
+def test_delete_options_of_the_wrong_type(http_as: Any, namespace: str, body: Any, words: str) -> None:
+    collection = f"/api/v1/namespaces/{namespace}/configmaps"
+    http_as("POST", collection, {"metadata": {"name": "c"}})
+    answer = http_as("DELETE", f"{collection}/c", body)
+    assert answer.status == 400, answer.body
+    assert words in answer.json["message"]
+    assert http_as("GET", f"{collection}/c").status == 200
+
+
+@pytest.mark.parametrize(
+    ("plural", "spec"),
+    [
+        ("authorization.k8s.io/v1/selfsubjectaccessreviews", {"resourceAttributes": []}),
+        ("authorization.k8s.io/v1/selfsubjectaccessreviews", {"resourceAttributes": {"verb": 3}}),
+        ("authorization.k8s.io/v1/subjectaccessreviews", {"user": "u", "groups": 3, "resourceAttributes": {}}),
+        ("authentication.k8s.io/v1/tokenreviews", {"token": 5}),
+        ("authentication.k8s.io/v1/tokenreviews", 3),
+    ],
+)
+def test_reviews_of_the_wrong_type(http_as: Any, plural: str, spec: Any) -> None:
+    answer = http_as("POST", f"/apis/{plural}", {"spec": spec})
+    assert answer.status == 400, answer.body
+    assert "spec" in answer.json["message"]
+
+
+def test_a_watch_from_the_future(http_as: Any) -> None:
+    answer = http_as("GET", f"{CONFIG_MAPS}?watch=1&resourceVersion=99999999&timeoutSeconds=1")
+    assert answer.status == 504
+    assert answer.json["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+
+
+def test_duplicate_fields_are_named_with_their_place(http_as: Any) -> None:
+    body = b'{"metadata":{"name":"d","labels":{"a":"1","a":"2"}},"spec":{"containers":[{"name":"c","name":"d"}]}}'
+    answer = http_as("POST", f"{PODS}?fieldValidation=Strict", body)
+    assert answer.status == 400
+    for path in ("metadata.labels.a", "spec.containers[0].name"):
+        assert f'duplicate field "{path}"' in answer.json["message"]
+
+
+def test_a_head_that_is_too_large(http_as: Any) -> None:
+    head = b"GET /version HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"
+    assert http_as.raw(head).startswith(b"HTTP/1.1 431 ")

@@ -177,7 +177,7 @@ OTHERS: list[tuple[Obj, str, str]] = [
         "minAvailable and maxUnavailable cannot be both set",
     ),
     (plain("v1", "ConfigMap", data={"a b": "c"}), "data[a b]", "a valid config key must consist of"),
-    (plain("v1", "ConfigMap", data={"a": "x" * (2**20 + 1)}), "", "Too long: may not be more than 1048576 bytes"),
+    (plain("v1", "ConfigMap", data={"a": "x" * (2**20 + 1)}), "data", "Too long: may not be more than 1048576 bytes"),
     (plain("v1", "Secret", data={"a": "not base64!"}), "data[a]", "must be base64"),
     (plain("v1", "Secret", type="kubernetes.io/tls", data={}), "data[tls.crt]", "Required value"),
     (named(plain("v1", "Service", spec={"ports": [{"port": 80}]}), "9x"), "metadata.name", "a DNS-1035 label"),

@@ -141,6 +141,9 @@ class Connection(asyncio.Protocol):
                     return
                 self._wait_for_rest(data, len(data) + 1)
                 return
+            if end > HEAD_LIMIT:
+                self._refuse(_TOO_LARGE_HEAD)
+                return
             first = data.find(b"\r\n", 0, end + 2)
             try:
                 line = parse_line(data[:first])

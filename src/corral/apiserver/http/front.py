@@ -21,6 +21,9 @@ from corral.apiserver.server import ApiServer
 from corral.kinds.status import StatusError, unauthorized
 
 log = logging.getLogger(__name__)
+# aiohttp logs a traceback for each request that is not HTTP; what our handlers raise, they log themselves.
+_garbage_log = logging.getLogger(f"{__name__}.garbage")
+_garbage_log.setLevel(logging.CRITICAL)
 
 REQUEST_SECONDS = 30.0
 """How long a client may take to send one request."""
@@ -45,6 +48,7 @@ class HttpFront:
             self._handle_full,  # type: ignore[arg-type]
             request_factory=_request,
             access_log=None,
+            logger=_garbage_log,
             max_line_size=HEAD_LIMIT,
             max_field_size=HEAD_LIMIT,
             keepalive_timeout=IDLE_SECONDS,

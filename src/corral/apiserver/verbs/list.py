@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -55,7 +55,8 @@ def decode_token(text: str) -> Token:
     """
     try:
         value: Any = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        return msgspec.convert(value, tuple[int, str]) and Token(value[0], value[1])
+        revision, after = msgspec.convert(value, tuple[Annotated[int, msgspec.Meta(ge=0)], str])
+        return Token(revision, after)
     except (binascii.Error, ValueError, msgspec.ValidationError) as error:
         raise bad_request("continue key is not valid: it is not one that this server gave") from error
 

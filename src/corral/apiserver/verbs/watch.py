@@ -11,6 +11,7 @@ from corral.apiserver.decoding import encode_yaml
 from corral.apiserver.negotiation import TABLE
 from corral.apiserver.options import list_options
 from corral.apiserver.rendering import partial
+from corral.apiserver.verbs.list import check_not_future
 from corral.apiserver.watching import Event, Watching
 from corral.kinds.types import Obj
 
@@ -19,9 +20,11 @@ def watch(core: Core, ctx: Context) -> Watching:
     """A watch of what the query selects.
 
     Raises:
-        StatusError: 400, 410, 422.
+        StatusError: 400, 410, 422; 504 if `resourceVersion` has not happened yet.
     """
-    return Watching(core, ctx, list_options(ctx.query))
+    options = list_options(ctx.query)
+    check_not_future(core, options.revision)
+    return Watching(core, ctx, options)
 
 
 class Lines:

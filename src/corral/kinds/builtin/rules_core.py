@@ -60,7 +60,7 @@ def check_config_map(obj: Obj, old: Obj | None) -> list[Cause]:
     for key, value in binary.items():
         causes += [invalid(f"binaryData[{key}]", key, why) for why in config_key(key)]
         size += len(value) * 3 // 4
-    return causes + _too_much(size, "") + _check_frozen(obj, old, ("data", "binaryData"))
+    return causes + _too_much(size, "data") + _check_frozen(obj, old, ("data", "binaryData"))
 
 
 def check_secret(obj: Obj, old: Obj | None) -> list[Cause]:
