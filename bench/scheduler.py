@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from corral.kinds.types import Key, Obj
 from corral.scheduler.candidates import CandidateCache
-from corral.scheduler.plan import Bind, Pending, assign
+from corral.scheduler.plan import Bind, Pending, Preempt, assign
 from corral.scheduler.profile import PROFILES
 from corral.scheduler.snapshot import Snapshot
 
@@ -74,6 +74,26 @@ def _rate(machines: int, pods: int, shape: str, profile: str) -> float:
     return pods / elapsed
 
 
+def _preemption_rate(machines: int, pods: int) -> float:
+    """Decisions a second when every machine is full of less important pods."""
+    snapshot = Snapshot()
+    filler = _pod(0, "one class")
+    filler["spec"]["containers"][0]["resources"]["requests"] = {"cpu": "8"}
+    small = snapshot.classify(filler)
+    for number in range(machines):
+        snapshot.put_node(_node(number))
+        for part in range(4):
+            snapshot.place(Key("default", f"filler-{number}-{part}"), small, f"node-{number}")
+    filler["spec"]["priority"] = 1000
+    pending = [Pending(Key("default", f"pod-{number}"), snapshot.classify(filler), 1000) for number in range(pods)]
+    start = time.perf_counter()
+    decisions = assign(CandidateCache(snapshot, PROFILES["spreading"]), pending, _NOW, random.Random(1))
+    elapsed = time.perf_counter() - start
+    if not all(isinstance(decision, Preempt) for decision in decisions):
+        raise RuntimeError("not every pod found victims")
+    return pods / elapsed
+
+
 def _cold_ms(machines: int) -> float:
     snapshot = Snapshot()
     for number in range(machines):
@@ -100,6 +120,7 @@ def main() -> None:
     for shape, floor in _KUBE_SCHEDULER_FLOORS.items():
         figure = results[f"5,000 machines, {shape} pods, decisions/s"]
         results[f"5,000 machines, {shape} / kube-scheduler's floor"] = figure / floor
+    results["5,000 machines, all full, preemptions/s"] = _preemption_rate(5_000, 200)
     results["10,000 machines, one pod, cold, ms"] = _cold_ms(10_000)
     if options.json:
         print(json.dumps(results))

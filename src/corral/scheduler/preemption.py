@@ -7,8 +7,9 @@ the sum of priorities and the number of victims. Where to look at all is decided
 pods of each priority take in sum, beginning with the least important.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Key
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.profile import FILTERS, SHAPE_FILTERS
+from corral.scheduler.profile import FILTERS, PEER_FILTERS, SHAPE_FILTERS
 from corral.scheduler.snapshot import Snapshot
 
 # So many machines that would do are compared (kube-scheduler's minCandidateNodesAbsolute), and so many tried at most.
@@ -50,31 +51,40 @@ class Victims:
     nominations: tuple[Key, ...]
 
 
+_Placed: TypeAlias = tuple[Key, PodClass]
+_Choice: TypeAlias = Callable[[Snapshot, PodClass, int, Sequence[_Placed]], list[_Placed]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     row: int
     keys: tuple[Key, ...]
     cost: tuple[int, int, int, int, str]
-    """Broken budgets, highest priority, sum of priorities, number, name: less is better."""
+    """Broken budgets, highest priority, sum of weights, number, name: less is better."""
 
 
 def find_victims(snapshot: Snapshot, pod: PodClass, budgets: Sequence[Budget]) -> Victims | None:
     """The least that must go so that `pod` fits somewhere; None if nothing less important could help. The snapshot is
     left as it was found."""
-    found: list[_Candidate] = []
-    tried = 0
-    for rows in _promising(snapshot, pod):
+    best: _Candidate | None = None
+    tried = compared = 0
+    # Without ports, and with no say of pods elsewhere, room is a matter of sums: no need to try with all rules.
+    choose = (
+        _by_trial if pod.ports or any(rule.passes(snapshot, pod) is not None for rule in PEER_FILTERS) else _by_sums
+    )
+    for level, rows in _promising(snapshot, pod):
         for row in rows[: _TRIED - tried]:
-            candidate = _try_row(snapshot, pod, int(row), budgets)
-            found += [] if candidate is None else [candidate]
+            found = _try_row(snapshot, pod, int(row), budgets, choose)
             tried += 1
-            if len(found) == _COMPARED:
+            compared += found is not None
+            if found is not None and (best is None or found.cost < best.cost):
+                best = found
+            if compared == _COMPARED or (best is not None and best.cost[:4] == (0, level, _weight(level), 1)):
                 break
-        if tried == _TRIED or len(found) == _COMPARED or any(not candidate.cost[0] for candidate in found):
+        if tried == _TRIED or compared == _COMPARED or (best is not None and not best.cost[0]):
             break
-    if not found:
+    if best is None:
         return None
-    best = min(found, key=lambda candidate: candidate.cost)
     nominations = tuple(key for key in best.keys if key in snapshot.nominations)
     pods = tuple(key for key in best.keys if key not in snapshot.nominations)
     return Victims(snapshot.machine(best.row).name, pods, nominations)
@@ -89,8 +99,8 @@ def waits_for_victims(snapshot: Snapshot, pod: PodClass, node: str) -> bool:
     )
 
 
-def _promising(snapshot: Snapshot, pod: PodClass) -> Iterator[NDArray[np.intp]]:
-    """Rows that have enough in sum if pods up to some priority go, for one priority after the other."""
+def _promising(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """For one priority after the other, rows that have enough in sum if the pods up to it go."""
     levels = sorted(level for level in snapshot.by_priority if may_preempt(pod.peers.priority, level))
     if not levels:
         return
@@ -104,35 +114,68 @@ def _promising(snapshot: Snapshot, pod: PodClass) -> Iterator[NDArray[np.intp]]:
         free = free + snapshot.by_priority[level]
         fits = unseen & np.logical_and.reduce(free[:, pod.columns] >= pod.amounts, axis=1)
         fits &= snapshot.by_priority[level].any(axis=1)
-        yield np.flatnonzero(fits)
+        yield level, np.flatnonzero(fits)
         unseen &= ~fits
 
 
-def _try_row(snapshot: Snapshot, pod: PodClass, row: int, budgets: Sequence[Budget]) -> _Candidate | None:
-    there = [(key, other) for key, other in snapshot.pods(row) if may_preempt(pod.peers.priority, other.peers.priority)]
-    node, nominated = snapshot.machine(row).name, {key for key, _ in there if key in snapshot.nominations}
-    for key, _ in there:
-        snapshot.remove(key)
-    victims: list[tuple[Key, PodClass]] = []
-    possible = _fits(snapshot, pod, row)
-    breaking = _breaking(there, budgets) if possible else set()
+def _weight(priority: int) -> int:
+    # As in kube-scheduler: never negative, so that each further victim makes the sum worse.
+    return priority + 2**31
+
+
+def _try_row(
+    snapshot: Snapshot, pod: PodClass, row: int, budgets: Sequence[Budget], choose: _Choice
+) -> _Candidate | None:
+    there = [item for item in snapshot.pods(row) if may_preempt(pod.peers.priority, item[1].peers.priority)]
+    breaking = _breaking(there, budgets)
     # Sorting is stable: among equals, who was placed first stays rather.
-    for key, other in sorted(there, key=lambda item: (item[0] not in breaking, -item[1].peers.priority)):
-        if not possible:
-            break
-        snapshot.place(key, other, node)
-        if not _fits(snapshot, pod, row):
-            snapshot.remove(key)
-            victims.append((key, other))
-    for key, other in there:
-        snapshot.remove(key)
-        (snapshot.nominate if key in nominated else snapshot.place)(key, other, node)
-    if not possible or not victims:
+    ranked = sorted(there, key=lambda item: (item[0] not in breaking, -item[1].peers.priority))
+    victims = choose(snapshot, pod, row, ranked)
+    if not victims:
         return None
     priorities = [other.peers.priority for _, other in victims]
     broken = sum(key in breaking for key, _ in victims)
-    cost = broken, max(priorities), sum(priorities), len(victims), node
-    return _Candidate(row, tuple(key for key, _ in victims), cost)
+    weight, name = sum(map(_weight, priorities)), snapshot.machine(row).name
+    return _Candidate(row, tuple(key for key, _ in victims), (broken, max(priorities), weight, len(victims), name))
+
+
+def _by_sums(snapshot: Snapshot, pod: PodClass, row: int, ranked: Sequence[_Placed]) -> list[_Placed]:
+    """Who of `ranked`, whose first should stay rather, must go; nobody if that does not help."""
+    columns = [snapshot.columns[name] for name in pod.requests]
+    spare = (snapshot.allocatable[row, columns] - snapshot.requested[row, columns] - pod.amounts).tolist()
+    taken = [[other.requests.get(name, 0) for name in pod.requests] for _, other in ranked]
+    spare = [free + sum(column) for free, column in zip(spare, zip(*taken, strict=True), strict=True)]
+    victims: list[_Placed] = []
+    if min(spare) < 0:
+        return victims
+    for item, amounts in zip(ranked, taken, strict=True):
+        left = [free - amount for free, amount in zip(spare, amounts, strict=True)]
+        if min(left) >= 0:
+            spare = left
+        else:
+            victims.append(item)
+    return victims
+
+
+def _by_trial(snapshot: Snapshot, pod: PodClass, row: int, ranked: Sequence[_Placed]) -> list[_Placed]:
+    """`_by_sums` for any rules: pods are taken out of the snapshot, and all put back in the end."""
+    node, before = snapshot.machine(row).name, snapshot.pods(row)
+    nominated = {key for key, _ in ranked if key in snapshot.nominations}
+    for key, _ in ranked:
+        snapshot.remove(key)
+    victims: list[_Placed] = []
+    if _fits(snapshot, pod, row):
+        for key, other in ranked:
+            snapshot.place(key, other, node)
+            if not _fits(snapshot, pod, row):
+                snapshot.remove(key)
+                victims.append((key, other))
+    moved = {key for key, _ in ranked}
+    for key, other in before:
+        if key in moved:
+            snapshot.remove(key)
+            (snapshot.nominate if key in nominated else snapshot.place)(key, other, node)
+    return victims
 
 
 def _fits(snapshot: Snapshot, pod: PodClass, row: int) -> bool:

@@ -170,18 +170,18 @@ some_pods = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(some_pods, st.integers(1, 5), st.integers(0, 5), st.integers(0, 2))
+@settings(max_examples=300, deadline=None)
+@given(some_pods, st.integers(1, 5), st.integers(0, 5), st.integers(0, 2), st.booleans())
 def test_victims_are_allowed_sufficient_and_each_of_them_needed(
-    there: list[tuple[str, int, int, str]], cpu: int, priority: int, allowed: int
+    there: list[tuple[str, int, int, str]], cpu: int, priority: int, allowed: int, by_trial: bool
 ) -> None:
     pods = {
         f"p{n}": low(f"p{n}", at, str(size), rank, labels={"app": app}) for n, (at, size, rank, app) in enumerate(there)
     }
     snapshot = cell(node("a", cpu="5"), node("b", cpu="6"), *pods.values())
-    found = victims(
-        snapshot, pod("q", cpu=str(cpu), priority=priority), Budget("default", LabelSelector.parse("app=x"), allowed)
-    )
+    # A host port that nobody has changes nothing, but sums alone no longer say who must go.
+    wanted = pod("q", cpu=str(cpu), priority=priority, host_ports=[80] if by_trial else [])
+    found = victims(snapshot, wanted, Budget("default", LabelSelector.parse("app=x"), allowed))
 
     def enough(at: str, gone: tuple[str, ...]) -> bool:
         taken = sum(size for n, (where, size, _, _) in enumerate(there) if where == at and f"p{n}" not in gone)

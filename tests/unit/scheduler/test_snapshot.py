@@ -33,6 +33,7 @@ some_pod = st.builds(
     memory=st.sampled_from(["", "1Gi"]),
     host_ports=st.lists(st.sampled_from([80, 443]), unique=True),
     labels=st.sampled_from([{}, {"app": "a"}]),
+    priority=st.sampled_from([0, 5]),
     affinity=st.sampled_from([{}, {"podAntiAffinity": REQUIRED}, {"podAffinity": PREFERRED}]),
 )
 events = st.lists(
@@ -68,6 +69,17 @@ def scores(snapshot: Snapshot, cache: CandidateCache) -> dict[str, list[float]]:
     return {snapshot.machine(row).name: [float(total[row]) for total in totals] for row in snapshot.rows()}
 
 
+def by_priority(snapshot: Snapshot) -> dict[tuple[int, str], dict[str, int]]:
+    """What the pods of each priority take on each machine."""
+    return {
+        (priority, snapshot.machine(row).name): {
+            name: int(amounts[row, at]) for name, at in snapshot.columns.items() if amounts[row, at]
+        }
+        for priority, amounts in snapshot.by_priority.items()
+        for row in snapshot.rows()
+    }
+
+
 @settings(max_examples=150, deadline=None)
 @given(events)
 def test_after_any_events_it_equals_a_snapshot_from_scratch(happened: list[tuple[str, Obj | str]]) -> None:
@@ -99,6 +111,7 @@ def test_after_any_events_it_equals_a_snapshot_from_scratch(happened: list[tuple
     assert incremental.usage() == scratch.usage()
     assert len(incremental) == len(scratch) == len(nodes)
     assert scores(incremental, cache) == scores(scratch, CandidateCache(scratch, SPREADING))
+    assert by_priority(incremental) == by_priority(scratch)
     assert {key: incremental.node_of(key) for key in pods} == {key: p["spec"]["nodeName"] for key, p in pods.items()}
 
 
