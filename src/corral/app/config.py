@@ -80,7 +80,7 @@ def prepare_data_dir(config: CellConfig) -> None:
     """
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        config.data_dir.chmod(0o711)
+        config.data_dir.chmod(0o700)
         for directory in (config.run_dir, config.data_dir / "log"):
             directory.mkdir(mode=0o700, exist_ok=True)
         marker = config.data_dir / "version"

@@ -80,6 +80,7 @@ def serve(config: CellConfig) -> int:
     """Run a cell in this process until SIGINT or SIGTERM; returns the exit code."""
     began = time.monotonic()
     _log_to_stderr()
+    _keep_secrets_and_descriptors()
     report = Checklist()
     if config.agent:
         preflight(report)
@@ -126,6 +127,17 @@ async def _serve(config: CellConfig, report: "Checklist", began: float) -> int:
             return 0
         error = failed.result()
     raise error
+
+
+def _keep_secrets_and_descriptors() -> None:
+    """A crash leaves no core file, which would hold every secret; clients may hold as many sockets as the machine
+    allows, where the usual thousand would be a few watchers' worth."""
+    import resource
+
+    _, core = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, core))
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
 def _log_to_stderr() -> None:

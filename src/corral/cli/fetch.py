@@ -26,10 +26,27 @@ async def tree(session: Session, pod: str, volume: str, path: str, into: Path) -
         return await asyncio.to_thread(_extract, spool, into)
 
 
+def _check(member: tarfile.TarInfo, into: Path) -> None:
+    """Refuse what an honest agent never sends, and what the library's filter has been led past before: hard links, and
+    names that lie behind links of the archive's own.
+
+    Raises:
+        CorralError: it is not to be extracted.
+    """
+    if not (member.isreg() or member.isdir() or member.issym()):
+        raise CorralError(f"cannot bring back {member.name}: it is no file, directory or link", "remove it")
+    place = into
+    for part in Path(member.name).parts[:-1]:
+        place = place / part
+        if place.is_symlink():
+            raise CorralError(f"cannot bring back {member.name}: {place} is a link", f"remove {place}")
+
+
 def _extract(spool: object, into: Path) -> int:
     count = 0
-    with tarfile.open(fileobj=spool, mode="r:*") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=spool, mode="r:") as archive:  # type: ignore[call-overload]
         for member in archive:
+            _check(member, into)
             try:
                 archive.extract(member, into, filter="data")
             except tarfile.FilterError as error:

@@ -30,6 +30,7 @@ REQUEST_SECONDS = 30.0
 IDLE_SECONDS = 300.0
 """How long a connection may be silent between requests."""
 _SWEEP_SECONDS = 10.0
+_MOST_DESCRIPTORS = 1 << 20
 _BACKLOG = 1024
 _AUTHENTICATED = "system:authenticated"
 
@@ -55,7 +56,7 @@ class HttpFront:
         )
         self._listener: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._most = _descriptors() // 2
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port that was given by the system if `port` is 0.
@@ -141,6 +142,11 @@ class HttpFront:
         except StatusError as error:
             return respond(refusal(error))
         return await self._lane.handle(request, user)
+
+
+def _descriptors() -> int:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, _MOST_DESCRIPTORS)
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: "asyncio.Task[None]") -> web.Request:
