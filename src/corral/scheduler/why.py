@@ -216,7 +216,10 @@ def _remedies(snapshot: Snapshot, pod: PodClass, verdicts: Sequence[_Verdict], c
             "add a machine in another domain of the anti-affinity's topology key, or end the pods near "
             f"{closest.name} that do not go together with this one"
         )
-    if "topology spread" in texts:
+    if "missing required label" in texts:
+        keys = ", ".join(dict.fromkeys(constraint.tie.key for constraint in pod.peers.spread))
+        found.append(f"give {closest.name} the labels that the spread constraints are about: {keys}")
+    elif "topology spread" in texts:
         keys = ", ".join(dict.fromkeys(constraint.tie.key for constraint in pod.peers.spread))
         found.append(
             f"make room in the emptiest domains of {keys}, raise maxSkew, or say whenUnsatisfiable: ScheduleAnyway"

@@ -58,13 +58,25 @@ def test_each_obstacle_has_a_remedy() -> None:
         (
             node("a"),
             pod("p", topologySpreadConstraints=[TERM | {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]),
-            "raise maxSkew",
+            "labels that the spread constraints are about: zone",
         ),
     ]
     for machine, wanted, remedy in cases:
         (text,) = why(wanted, machine)["would_help"]
         assert remedy in text
     assert why(pod("p"))["would_help"] == ["add a machine to the cell"]
+
+
+def test_rules_between_pods_have_remedies_too() -> None:
+    snapshot, there = Snapshot(), pod("x", labels={"app": "a"})
+    snapshot.put_node(node("a", labels={"zone": "1"}))
+    snapshot.place(Key("default", "x"), snapshot.classify(there), "a")
+    apart = pod("p", affinity={"podAntiAffinity": {REQUIRED: [TERM]}})
+    (text,) = explain(snapshot, apart, scheduler="default-scheduler")["would_help"]
+    assert "end the pods near a" in text
+    spread = pod("p", labels={"app": "a"}, topologySpreadConstraints=[TERM | {"maxSkew": 1, "minDomains": 2}])
+    (text,) = explain(snapshot, spread, scheduler="default-scheduler")["would_help"]
+    assert "raise maxSkew" in text
 
 
 def test_typos_are_pointed_out() -> None:

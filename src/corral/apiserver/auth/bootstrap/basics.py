@@ -9,11 +9,19 @@ _PRIORITIES = (
     ("system-cluster-critical", 2_000_000_000, "For pods that the cell needs and that may move to another machine."),
     ("system-node-critical", 2_000_001_000, "For pods that their machine needs and that must not move."),
 )
+# Borg's bands (EuroSys'15, section 2.5), each a hundred million wide, so that there is room for classes within them.
+# Pods without a class are in the lowest. The scheduler lets no production pod preempt another.
+_BANDS = (
+    ("corral-monitoring", 300_000_000, "For pods that watch over the cell and everything in it."),
+    ("corral-production", 200_000_000, "For pods that users wait for; they never preempt one another."),
+    ("corral-batch", 100_000_000, "For work that ends and matters; it makes way for production."),
+    ("corral-free", 0, "For work that runs on what is left over."),
+)
 
 
 def basics() -> list[Obj]:
     """Namespaces first: the namespaced objects of the bootstrap live in them."""
-    return [*map(_namespace, NAMESPACES), *(_priority_class(*row) for row in _PRIORITIES)]
+    return [*map(_namespace, NAMESPACES), *(_priority_class(*row) for row in (*_PRIORITIES, *_BANDS))]
 
 
 def _namespace(name: str) -> Obj:
