@@ -125,9 +125,11 @@ def test_mounts_come_outermost_first_and_replace_the_runtimes() -> None:
 
 
 def test_resources() -> None:
-    assert bundle.resources(Resources(), HOST) == {"cpu": {"shares": 2}}
+    v1 = replace(HOST, cgroups="v1")
+    assert bundle.resources(Resources(), v1) == {"cpu": {"shares": 2}}
+    assert bundle.resources(Resources(), HOST)["unified"] == {"memory.oom.group": "1"}
     limits = Resources(cpu_shares=512, cpu_quota=50_000, memory_limit=1 << 20, pids_limit=9, cpuset="0-1")
-    assert bundle.resources(limits, replace(HOST, swap_accounting=True)) == {
+    assert bundle.resources(limits, replace(v1, swap_accounting=True)) == {
         "cpu": {"shares": 512, "period": 100_000, "quota": 50_000, "cpus": "0-1"},
         "memory": {"limit": 1 << 20, "swap": 1 << 20},
         "pids": {"limit": 9},

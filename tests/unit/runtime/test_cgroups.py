@@ -1,12 +1,13 @@
 """Control groups of all kinds, on plain directories."""
 
+import errno
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.agent.runtime.api import Usage
+from corral.agent.runtime.api import RuntimeFailure, Usage
 from corral.agent.runtime.oci import cgroups
 from corral.agent.runtime.oci.cgroups import Cgroups, Kind, Limits, Setting
 
@@ -120,3 +121,20 @@ def test_groups_are_removed_from_the_leaves_up(v2: Path) -> None:
     assert Cgroups("/corral-x", v2).remove("/corral-x/pod-u")
     assert [path.name for path in (v2 / "corral-x").iterdir()] == []
     assert Cgroups("/corral-x", v2).remove("/corral-x/pod-u")
+
+
+def test_a_group_with_processes_of_its_own_is_named(v2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, value: str) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    monkeypatch.setattr(cgroups, "_write", refuse)
+    with pytest.raises(RuntimeFailure, match="has processes of its own") as failure:
+        Cgroups("/corral-x", v2).prepare()
+    assert failure.value.remedy
+
+
+def test_a_group_of_v2_is_killed_at_once(v2: Path) -> None:
+    (v2 / "corral-x").mkdir()
+    (v2 / "corral-x" / "cgroup.kill").write_text("")
+    Cgroups("/corral-x", v2).kill("/corral-x")
+    assert (v2 / "corral-x" / "cgroup.kill").read_text() == "1"

@@ -263,4 +263,7 @@ def resources(limits: Resources, host: Host) -> Config:
             made["memory"]["swap"] = limits.memory_limit
     if limits.pids_limit:
         made["pids"] = {"limit": limits.pids_limit}
+    if host.cgroups == "v2":
+        # As the kubelet has it: a container that is out of memory ends as a whole, not in one of its processes.
+        made["unified"] = {"memory.oom.group": "1"}
     return made

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from corral.agent.runtime.api import Usage
+from corral.agent.runtime.api import RuntimeFailure, Usage
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,21 @@ class Cgroups:
             offered = set((group / "cgroup.controllers").read_text().split())
             for controller in _V2_CONTROLLERS:
                 if controller in offered and controller not in have:
-                    _write(group / "cgroup.subtree_control", f"+{controller}")
+                    self._enable(group, controller)
+
+    def _enable(self, group: Path, controller: str) -> None:
+        try:
+            _write(group / "cgroup.subtree_control", f"+{controller}")
+        except OSError as error:
+            if error.errno == errno.EBUSY:  # the rule of no inner processes; only the machine's own root is exempt
+                raise RuntimeFailure(
+                    "RuntimeNotReady",
+                    f"cannot limit what pods use: control group {group} has processes of its own, so its children get "
+                    f"no {controller} controller",
+                    "run Corral on the machine itself, or move these processes into a group below it first",
+                ) from error
+            # The cpu controller, for one, is refused while there are real-time processes.
+            log.warning("cannot enable the %s controller in %s: %s", controller, group, error.strerror)
 
     def create_pod(self, pod_uid: str, limits: Limits) -> str:
         """Make the pod's group with its limits; returns its path."""
@@ -283,12 +297,20 @@ class Cgroups:
         return found
 
     def kill(self, group: str) -> None:
-        """SIGKILL whatever is in the group."""
-        for pid in self.processes(group):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        """SIGKILL whatever is in the group, also what forks faster than it is killed."""
+        if self.kind == "v2":
+            at_once = self._root / group.lstrip("/") / "cgroup.kill"  # Linux 5.14
+            if at_once.exists():
+                _write(at_once, "1")
+                return
+        killed: set[int] = set()
+        while fresh := self.processes(group) - killed:
+            killed |= fresh
+            for pid in fresh:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
 
     def remove(self, group: str) -> bool:
         """Remove the group and those below it; False when something in it is still busy."""

@@ -48,7 +48,7 @@ class Monitor:
         runtime, *arguments = self.engine.careful_argv(log=self.log)
         argv = [PROGRAM, "--api-version", "1", "--cid", self.spec.id, "--cuuid", self.spec.id, "--name", self.spec.name]
         argv += ["--runtime", runtime, *(f"--runtime-arg={word}" for word in arguments)]
-        argv += ["--bundle", str(self.bundle), "--persist-dir", str(self.bundle), "--exit-dir", str(self.exits)]
+        argv += ["--bundle", str(self.bundle), "--exit-dir", str(self.exits)]
         argv += ["--container-pidfile", str(self.bundle / "pid"), "--conmon-pidfile", str(self.bundle / "conmon.pid")]
         argv += ["--log-path", f"k8s-file:{self.spec.log_path or '/dev/null'}", "--log-level", "error"]
         argv += ["--full-attach", "--no-new-keyring", "--no-sync-log"]
@@ -141,7 +141,7 @@ def last_error(log: Path) -> str:
         except ValueError:
             continue
         if entry.get("level") in ("error", "fatal", None) and entry.get("msg"):
-            return str(entry["msg"])
+            return str(entry["msg"]).strip()
     return ""
 
 

@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 _RECORD = "container.json"
 _START_ERROR = 128
 _LOST = 255
+_UNTOLD = "its exit code is unknown: its monitor (conmon) ended without telling it (killed, or the disk was full)"
 _HOLDER = ("/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 2147483647 & wait $!; done")
 
 
@@ -365,7 +366,7 @@ class Containers:
     def _on_monitor_end(self, held: Held) -> None:
         self._on_exit_file(held.record.spec.id)
         if held.running:
-            self._finish(held, 128 + signal.SIGKILL, self._clock.now(), "its monitor (conmon) was killed")
+            self._finish(held, 128 + signal.SIGKILL, self._clock.now(), _UNTOLD)
 
     def _finish(self, held: Held, code: int, when: datetime, message: str = "", *, tell: bool = True) -> None:
         """Note the end, take the container's processes and groups away, and tell whoever listens."""
