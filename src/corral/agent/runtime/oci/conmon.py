@@ -8,7 +8,9 @@ after the agent touches a container. How it talks (conmon(8) and its sources):
     exit file       EXITS/ID, renamed into place, holds the exit code
     attach          a SOCK_SEQPACKET socket in the bundle; packets begin with the stream's number
     ctl             a FIFO in the bundle: "1 HEIGHT WIDTH" resizes, "2 0 0" reopens the log
-    oom             an empty file in its working directory and in the bundle, when the kernel killed for memory
+    oom             an empty file in its working directory (the bundle), when the kernel killed for memory
+
+It gets no `--persist-dir`: conmon writes the exit code there first, and gives up if that disk is full.
 """
 
 import asyncio

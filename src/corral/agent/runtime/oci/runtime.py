@@ -101,6 +101,7 @@ class OciRuntime:
         await self.images.close()
         if self._containers is not None:
             await self._containers.close()
+            self._layout.leave()
 
     def _sandbox(self, sandbox_id: str) -> SandboxSpec | None:
         """The spec of a sandbox that is ready."""

@@ -4,13 +4,17 @@
       boot                      the boot id these records belong to
       sandboxes/ID/sandbox.json, ns/{net,ipc,uts}, shm/
       containers/ID/container.json, config.json, root/ (overlay), upper/, work/, pid, attach, ctl
-      exits/ID                  the exit code, written by conmon
       oci/                      the OCI runtime's own state
       images/                   see `corral.agent.runtime.images`
+
+Exit codes are in memory, in /run/corral/exits-NAME/ID, where conmon writes them: a full disk must not lose one, and a
+container does not outlive the boot anyway.
 
 A record is replaced atomically; a directory without a readable record is a half-made thing, and is cleared.
 """
 
+import contextlib
+import hashlib
 import os
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +27,8 @@ from corral.agent.runtime import trees
 from corral.agent.runtime.api import ContainerSpec, SandboxSpec
 
 Record = TypeVar("Record")
+
+_RUN = Path("/run/corral")
 
 
 @dataclass(slots=True)
@@ -71,7 +77,8 @@ class Layout:
 
     @property
     def exits(self) -> Path:
-        return self.directory / "exits"
+        name = hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:16]
+        return _RUN / f"exits-{name}"
 
     @property
     def oci(self) -> Path:
@@ -90,6 +97,13 @@ class Layout:
 
     def container(self, container_id: str) -> Path:
         return self.containers / container_id
+
+    def leave(self) -> None:
+        """Remove what lies outside the directory, unless a container may still need it. `make` makes it again."""
+        if not any(self.containers.iterdir()):
+            with contextlib.suppress(OSError):
+                self.exits.rmdir()
+                _RUN.rmdir()
 
     def make(self) -> None:
         for path in (self.sandboxes, self.containers, self.exits, self.oci, self.images):
