@@ -9,7 +9,7 @@ import orjson
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import Client
 from corral.kinds.status import not_found
-from corral.kinds.types import Key
+from corral.kinds.types import Key, Obj
 from corral.machinery.events import EventRecorder
 from corral.scheduler.binder import Binder, Outcome
 from corral.testing.clock import FakeClock, settle
@@ -21,7 +21,7 @@ class Server:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
-        self.bodies: list[dict[str, object]] = []
+        self.bodies: list[Obj] = []
         self.open = asyncio.Event()
         self.missing = False
 
@@ -121,10 +121,32 @@ async def test_a_refusal_that_persists_is_counted_while_the_pod_stays_as_it_is()
     await room.binder.report(wanted, "0/2 nodes are available: 2 Too many pods.")
     await settle()
     assert len(room.server.calls) == 5
-    (before,), (after,) = (
-        body["status"]["conditions"]  # type: ignore[index]
-        for body in room.server.bodies
-        if "status" in body
-    )
+    (before,), (after,) = (body["status"]["conditions"] for body in room.server.bodies if "status" in body)
     assert after["lastTransitionTime"] == before["lastTransitionTime"]
+    await room.close()
+
+
+async def test_a_victim_is_told_why_and_ends_with_its_own_grace() -> None:
+    room = Room()
+    await room.binder.preempt(pod("p"), "a", [pod("x")], "0/1 nodes are available: 1 Too many pods.")
+    await settle()
+    assert ("DELETE", "/api/v1/namespaces/default/pods/x") in room.server.calls
+    statuses = [body["status"] for body in room.server.bodies if "status" in body]
+    assert statuses[0]["nominatedNodeName"] == "a"
+    assert statuses[1]["conditions"][0]["type"] == "DisruptionTarget"
+    (options,) = [body for body in room.server.bodies if body.get("kind") == "DeleteOptions"]
+    assert options["preconditions"] == {"uid": "uid-x"}
+    assert "gracePeriodSeconds" not in options
+    assert "Preempted by pod uid-p on node a" in [body.get("message") for body in room.server.bodies]
+    await room.close()
+
+
+async def test_a_nomination_that_is_over_is_taken_back() -> None:
+    room = Room()
+    wanted = pod("p")
+    wanted["status"]["nominatedNodeName"] = "a"
+    await room.binder.report(wanted, "0/1 nodes are available: 1 Too many pods.")
+    await settle()
+    (status,) = [body["status"] for body in room.server.bodies if "status" in body]
+    assert status["nominatedNodeName"] is None
     await room.close()

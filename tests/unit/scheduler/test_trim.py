@@ -4,10 +4,14 @@ from copy import deepcopy
 
 from corral.kinds.types import Obj
 from corral.scheduler.machine import read_allocatable, read_machine
+from corral.scheduler.peers import peers_fingerprint
 from corral.scheduler.podclass import fingerprint
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.trim import trim_node, trim_pod
+from corral.scheduler.trim import trim_budget, trim_namespace, trim_node, trim_pod
 from corral.testing.scheduling import node, pod
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+TERM = {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "a"}}}
 
 
 def a_full_pod() -> Obj:
@@ -23,12 +27,19 @@ def a_full_pod() -> Obj:
         tolerations=[{"operator": "Exists"}],
         overhead={"cpu": "10m"},
         hostNetwork=True,
-        affinity={"nodeAffinity": {}},
+        labels={"app": "a"},
+        preemptionPolicy="Never",
+        affinity={"nodeAffinity": {}, "podAntiAffinity": {REQUIRED: [TERM]}},
+        topologySpreadConstraints=[TERM | {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}],
         initContainers=[{"name": "i", "restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}],
         volumes=[{"name": "large"}],
     )
     full["metadata"] |= {"managedFields": [{}], "annotations": {"long": "x" * 1000}, "resourceVersion": "7"}
-    full["status"] = {"phase": "Running", "conditions": [{"type": "Ready"}, {"type": "PodScheduled", "status": "True"}]}
+    full["status"] = {
+        "phase": "Running",
+        "nominatedNodeName": "a",
+        "conditions": [{"type": "Ready"}, {"type": "PodScheduled", "status": "True"}],
+    }
     return full
 
 
@@ -38,12 +49,14 @@ def test_a_trimmed_pod_is_placed_like_the_whole() -> None:
     small = trim_pod(full)
     assert full == before
     assert fingerprint(small, "a") == fingerprint(full, "a")
+    assert peers_fingerprint(small) == peers_fingerprint(full)
     snapshot = Snapshot()
     assert snapshot.classify(small) is snapshot.classify(full)
     for field in ("priority", "schedulerName", "schedulingGates", "nodeName"):
         assert small["spec"][field] == full["spec"][field]
-    assert small["metadata"] == {"name": "p", "namespace": "default", "uid": "uid-p", "resourceVersion": "7"}
-    assert small["status"] == {"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}]}
+    expected = {"name": "p", "namespace": "default", "uid": "uid-p", "resourceVersion": "7", "labels": {"app": "a"}}
+    assert small["metadata"] == expected
+    assert small["status"] == full["status"] | {"conditions": [{"type": "PodScheduled", "status": "True"}]}
 
 
 def test_a_trimmed_node_is_the_same_machine() -> None:
@@ -53,3 +66,19 @@ def test_a_trimmed_node_is_the_same_machine() -> None:
     assert read_machine(small) == read_machine(full)
     assert read_allocatable(small) == read_allocatable(full)
     assert "images" not in small["status"]
+
+
+def test_of_budgets_and_namespaces_little_is_kept() -> None:
+    metadata = {"name": "b", "namespace": "default", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"}}
+    whole = metadata | {"annotations": {"long": "x"}}
+    spec, status = {"selector": {}, "minAvailable": 1}, {"disruptionsAllowed": 2, "currentHealthy": 3}
+    assert trim_budget({"kind": "PodDisruptionBudget", "metadata": whole, "spec": spec, "status": status}) == {
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata,
+        "spec": {"selector": {}},
+        "status": {"disruptionsAllowed": 2},
+    }
+    assert trim_namespace({"kind": "Namespace", "metadata": whole, "spec": {"finalizers": ["kubernetes"]}}) == {
+        "kind": "Namespace",
+        "metadata": metadata,
+    }
