@@ -70,9 +70,3 @@ def _without(snapshot: Snapshot, tie: Tie, counts: DomainCounts) -> NDArray[np.b
 def domain_sums(snapshot: Snapshot, tie: Tie, counts: DomainCounts) -> NDArray[np.int64]:
     """What `counts` of `tie` come to in each domain."""
     return counts.refresh(snapshot.shape, snapshot.labels, tie.key, lambda: snapshot.alive)
-
-
-def at_rows(snapshot: Snapshot, tie: Tie, counts: DomainCounts) -> NDArray[np.int64]:
-    """What `counts` of `tie` come to in the domain of each row; 0 where the row is in none."""
-    sums = domain_sums(snapshot, tie, counts)
-    return sums[counts.cells]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.scheduler.filters.pod_affinity import at_rows
+from corral.scheduler.filters.pod_affinity import domain_sums
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.scores import BEST, NEVER
 from corral.scheduler.snapshot import Snapshot
@@ -18,7 +18,7 @@ class PreferredPodAffinity:
         wishes += [(tie, tie.pulls, 1) for tie in snapshot.ties.choosing(pod.peers)]
         for tie, counts, weight in wishes:
             if counts:
-                here = weight * at_rows(snapshot, tie, counts)
+                here = (weight * domain_sums(snapshot, tie, counts))[counts.cells]
                 sums = here if sums is None else sums + here
         if sums is None:
             return None
