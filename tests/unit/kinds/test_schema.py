@@ -263,3 +263,19 @@ def test_a_valid_object_survives_unchanged(replicas: int, labels: dict[str, str]
     assert found.schema.prune(obj) == []
     found.schema.default(obj)
     assert obj == once
+
+
+def test_settled_members_are_left_alone() -> None:
+    kind = REGISTRY.get("", "v1", "pods")
+    assert kind is not None
+    schema = kind.schema
+    spec = {"containers": [{"name": "c", "odd": 1}], "restartPolicy": "Perhaps"}
+    obj: Obj = {"metadata": {"name": "p"}, "spec": spec, "status": {"phase": "Running", "odd": 1}, "other": 1}
+    assert sorted(schema.prune(obj, {"spec"})) == ["other", "status.odd"]
+    schema.default(obj, {"spec"})
+    assert schema.validate(obj, {"spec"}) == []
+    assert obj["spec"]["containers"] == [{"name": "c", "odd": 1}]
+    assert "dnsPolicy" not in obj["spec"]
+    assert schema.prune(obj) == ["spec.containers[0].odd"]
+    schema.default(obj)
+    assert obj["spec"]["dnsPolicy"] == "ClusterFirst"
