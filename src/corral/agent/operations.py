@@ -85,6 +85,11 @@ class Operations:
         self.write_etc(pod, sandbox)
         return sandbox
 
+    async def look_at(self, sandbox: Sandbox) -> Sandbox:
+        """The sandbox as it is now: one that is lost is not ready."""
+        everyone = await self._services.runtime.sandboxes()
+        return next((found for found in everyone if found.id == sandbox.id), replace(sandbox, ready=False))
+
     def write_etc(self, pod: Obj, sandbox: Sandbox) -> None:
         """Write /etc/hosts, /etc/hostname and /etc/resolv.conf of the pod."""
         services = self._services

@@ -324,6 +324,7 @@ class PodWorker:
             await self._services.runtime.create_container(wanted)
         except (CorralError, OSError) as error:
             self._could_not_create(asked, error, path)
+            self._see(sandbox=await self._operations.look_at(sandbox))
             return
         self._tell("Normal", "Created", f"Created container: {asked.name}", path)
         try:

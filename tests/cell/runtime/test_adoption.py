@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from corral.agent.runtime.api import ContainerState
+import pytest
+
+from corral.agent.runtime.api import ContainerState, RuntimeFailure, SandboxSpec
 from corral.agent.runtime.oci import OciRuntime
 from corral.testing.runtime_suite import PATIENCE, Pod, make_pod, until
 
@@ -142,3 +144,17 @@ async def test_the_log_can_be_rotated(runtime: OciRuntime, tmp_path: Path) -> No
     await process.close()
     assert old.read_text().endswith(" stdout F one\n")
     assert pod.log(spec) == ["stdout F two"]
+
+
+async def test_a_sandbox_whose_process_namespace_died_is_not_ready(runtime: OciRuntime, tmp_path: Path) -> None:
+    wanted = SandboxSpec("", "", "default", "pod", "pod", share_process_namespace=True)
+    pod = await make_pod(runtime, tmp_path, wanted)
+    spec = pod.spec("sleep", "inf")
+    await pod.run(spec)
+    process = await runtime.exec(spec.id, ["sh", "-c", "kill -TERM 1"])
+    await process.wait()
+    await process.close()
+    assert (await pod.finished(spec)).exit_code == 128 + signal.SIGKILL
+    assert not (await runtime.sandboxes())[0].ready
+    with pytest.raises(RuntimeFailure, match="its sandbox is gone"):
+        await runtime.create_container(pod.spec("true"))

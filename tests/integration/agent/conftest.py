@@ -4,7 +4,7 @@ memory, with real time and real TLS between them."""
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -146,6 +146,13 @@ async def _ensure(admin: Client, resource: Any, obj: Obj) -> None:
     except StatusError as error:
         if error.reason != "AlreadyExists":
             raise
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_mounted(tmp_path: Path) -> Iterator[None]:
+    """Fails the test that leaves a mount below its directory."""
+    yield
+    assert mounts.mounts_below(tmp_path) == []
 
 
 @pytest.fixture

@@ -245,6 +245,13 @@ class Rig:
         await self.settled()
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_mounted(tmp_path: Path) -> Iterator[None]:
+    """Fails the test that leaves a mount below its directory."""
+    yield
+    assert mounts.mounts_below(tmp_path) == []
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()

@@ -160,7 +160,7 @@ class Attachment:
         code, dropped = asyncio.ensure_future(self._exit_code()), asyncio.ensure_future(self._dropped.wait())
         try:
             await asyncio.wait((code, dropped), return_when=asyncio.FIRST_COMPLETED)
-            if code.done():
+            if not self._dropped.is_set():
                 return code.result()
         finally:
             code.cancel()

@@ -308,6 +308,11 @@ class Containers:
         await self.create(spec, hidden=True)
         await self.start(spec.id)
 
+    def lost_process_namespace(self, sandbox_id: str) -> bool:
+        """Whether the process that held the pod's PID namespace has ended, and with it whatever was in it."""
+        holder = self._held.get(_holder_id(sandbox_id))
+        return holder is not None and holder.record.finished is not None
+
     # Starting and ending.
 
     async def start(self, container_id: str) -> Container:

@@ -72,7 +72,7 @@ class Sandboxes:
             pod_uid=spec.pod_uid,
             namespace=spec.namespace,
             name=spec.name,
-            ready=self._ready[spec.id],
+            ready=self._is_ready(spec.id),
             addresses=tuple(record.addresses),
             created=record.created,
         )
@@ -80,7 +80,10 @@ class Sandboxes:
     def ready(self, sandbox_id: str) -> SandboxSpec | None:
         """The spec of a sandbox whose namespaces are there."""
         record = self._records.get(sandbox_id)
-        return record.spec if record is not None and self._ready[sandbox_id] else None
+        return record.spec if record is not None and self._is_ready(sandbox_id) else None
+
+    def _is_ready(self, sandbox_id: str) -> bool:
+        return self._ready[sandbox_id] and not self._containers.lost_process_namespace(sandbox_id)
 
     def network_namespace(self, sandbox_id: str) -> str:
         record = self._records.get(sandbox_id)
