@@ -95,3 +95,15 @@ def test_hostile_yaml_is_a_refusal(api: RunningServer, body: str) -> None:
         stream.sendall(head.encode() + b"Content-Type: application/yaml\r\n\r\n" + body.encode())
         status = json.loads(answer(stream).partition(b"\r\n\r\n")[2])
         assert status["code"] == 400
+
+
+def test_malformed_requests_do_not_fill_the_log(api: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
+    for request in (
+        b"NONSENSE\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX : y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
+    ):
+        with connection(api) as stream:
+            stream.sendall(request)
+            assert answer(stream).split()[1] == b"400"
+    assert not caplog.records

@@ -10,6 +10,7 @@ from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from corral.apiserver.answers import refusal
 from corral.apiserver.auth.api import ANONYMOUS, Authenticator, User
@@ -45,6 +46,7 @@ class HttpFront:
         self._authenticator = authenticator
         self._ssl = ssl_context
         self._lane = FullLane(server)
+        logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
         self._full = web.Server(
             self._handle_full,  # type: ignore[arg-type]
             request_factory=_request,
@@ -142,6 +144,11 @@ class HttpFront:
         except StatusError as error:
             return respond(refusal(error))
         return await self._lane.handle(request, user)
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether a complaint is worth a line: a malformed request has had its 400, and anybody can send millions."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 def _descriptors() -> int:
