@@ -8,6 +8,7 @@ import statistics
 import tarfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -132,6 +133,24 @@ async def test_logs_and_files_through_the_api_server(cell: Any) -> None:
                     assert tar.getnames() == ["in.txt"]
         async with session.get(agent, params={"volume": "work", "path": "../../x"}) as response:
             assert response.status == 404
+
+
+async def test_a_follower_of_a_silent_container_may_leave(cell: Any) -> None:
+    await cell.pod()
+    await cell.until("web", running)
+
+    def followers() -> int:
+        """Log directories that are watched for somebody."""
+        return sum("inotify" in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+
+    before = followers()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls(cell))) as session:
+        agent = f"https://127.0.0.1:{cell.agent.port}/containerLogs/default/web/main"
+        async with session.get(agent, params={"follow": "true"}) as response:
+            assert response.status == 200
+            await eventually(lambda: followers() == before + 1)
+            response.close()
+        await eventually(lambda: followers() == before)
 
 
 async def test_a_container_that_waits_has_no_log_and_says_why(cell: Any) -> None:

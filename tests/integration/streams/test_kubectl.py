@@ -192,7 +192,8 @@ async def test_killed_client_ends_the_process(cell: Any, kubectl: Path) -> None:
 
 
 @pytest.mark.parametrize("kubectl", [KUBECTLS[0], KUBECTLS[-1]] if KUBECTLS else [], ids=lambda path: path.name)
-async def test_killed_client_ends_a_process_that_reads_nothing(cell: Any, kubectl: Path) -> None:
+@pytest.mark.parametrize("unsent", [300_000, 8_000_000])
+async def test_killed_client_ends_a_process_that_reads_nothing(cell: Any, kubectl: Path, unsent: int) -> None:
     client = await asyncio.create_subprocess_exec(
         str(kubectl),
         *("exec", "-i", "web", "--", "sh", "-c", "echo here; exec sleep 1000"),
@@ -202,7 +203,7 @@ async def test_killed_client_ends_a_process_that_reads_nothing(cell: Any, kubect
     )
     assert client.stdin is not None
     assert client.stdout is not None
-    client.stdin.write(bytes(300_000))
+    client.stdin.write(bytes(unsent))
     assert await asyncio.wait_for(client.stdout.readline(), 30) == b"here\n"
     client.kill()
     await client.wait()
