@@ -21,7 +21,7 @@ import uvloop
 
 from corral.agent.runtime import spawn
 from corral.agent.runtime.api import ContainerSpec, SandboxSpec
-from corral.agent.runtime.oci import OciRuntime, choose
+from corral.agent.runtime.oci import OciRuntime, choose, filters, seccomp
 from corral.agent.runtime.oci.cgroups import detect
 from corral.agent.runtime.oci.engine import Choice, wrapper
 from corral.base.clock import SystemClock
@@ -81,14 +81,18 @@ async def ours_to_the_end(runtime: OciRuntime, number: int) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-async def bundles(runtime: OciRuntime, directory: Path) -> Path:
-    """A bundle as ours, but with the seccomp profile spelled out, for the bare runs."""
+async def bare_bundle(runtime: OciRuntime, directory: Path) -> Path:
+    """A bundle as ours for the bare runs, with the same seccomp profile spelled out, which every OCI runtime reads."""
     await runtime.create_container(container(0, "true"))
     config = json.loads((directory / "containers" / "s0-c" / "config.json").read_bytes())
-    bundle = directory / "bare"
-    bundle.mkdir()
-    (bundle / "config.json").write_text(json.dumps(config))
-    return bundle
+    config.get("annotations", {}).pop(filters.ANNOTATION, None)
+    profile = seccomp.default_path()
+    if profile is not None:
+        config["linux"]["seccomp"] = seccomp.load(profile, config["process"]["capabilities"]["bounding"])
+    made = directory / "bare"
+    made.mkdir()
+    (made / "config.json").write_text(json.dumps(config))
+    return made
 
 
 async def measure(directory: Path, engine: Choice) -> None:
@@ -98,7 +102,7 @@ async def measure(directory: Path, engine: Choice) -> None:
     await runtime.open()
     try:
         await runtime.create_sandbox(SandboxSpec("s0", "u0", "default", "pod", "pod"))
-        bundle = await bundles(runtime, directory)
+        bundle = await bare_bundle(runtime, directory)
         runs = {name: await bare(name, bundle, ROUNDS) for name in ("crun", "runc") if shutil.which(name)}
         ends = statistics.median([await ours_to_the_end(runtime, number) for number in range(ROUNDS)])
         one = Times([], [], [])
