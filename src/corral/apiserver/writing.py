@@ -21,7 +21,7 @@ from corral.apiserver.rendering import Rendered, encode
 from corral.kinds.apply import track
 from corral.kinds.kind import Kind
 from corral.kinds.resources import NAMESPACES
-from corral.kinds.status import Cause, StatusError, already_exists, bad_request, invalid, modified, unavailable
+from corral.kinds.status import Cause, already_exists, bad_request, invalid, modified
 from corral.kinds.types import Obj
 from corral.store.protocol import Conflict, Entry
 
@@ -318,8 +318,3 @@ def _validate(ctx: Context, obj: Obj, old: Obj | None, validate: Validate | None
         causes += validate(obj, old)
     if causes:
         raise invalid(ctx.group, ctx.kind.resource.kind, obj["metadata"].get("name", ""), causes)
-
-
-def full() -> StatusError:
-    """The refusal of writes while the disk is full; reads go on."""
-    return unavailable("cannot write: the disk is full; free some space and try again")
