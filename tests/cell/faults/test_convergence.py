@@ -140,20 +140,24 @@ def test_everything_comes_true_after_a_kill(own_cell: Cell, tmp_path: Path) -> N
             _kill(cell)
             cell.up()
 
-        _wait_for_job(cell, job)
-        cell.kubectl("rollout", "status", "deployment/rolling", "--timeout=60s")
-        cell.kubectl("wait", "--for=delete", f"namespace/{ending}", "--timeout=60s")
+        _wait(cell, "wait", "--for=condition=complete", f"job/{job}")
+        _wait(cell, "rollout", "status", "deployment/rolling")
+        _wait(cell, "wait", "--for=delete", f"namespace/{ending}")
         _check(cell, job, results, version=2 * number + 1)
 
 
-def _wait_for_job(cell: Cell, job: str) -> None:
-    """Return when the Job is complete; whatever speaks against that is in the error."""
-    done = cell.kubectl("wait", "--for=condition=complete", f"job/{job}", "--timeout=60s", check=False)
+def _wait(cell: Cell, *arguments: str) -> None:
+    """Run kubectl, which waits for something; whatever speaks against that is in the error."""
+    done = cell.kubectl(*arguments, "--timeout=60s", check=False)
     if done.returncode:
-        status = cell.get("job", job)["status"]
-        pods = cell.kubectl("get", "pods", "-l", f"job-name={job}", "-o", "wide").stdout
-        events = cell.kubectl("get", "events", "--field-selector=type=Warning").stdout
-        raise AssertionError(f"{done.stderr}{json.dumps(status)}\n{pods}\n{events}")
+        unfinished = [
+            pod
+            for pod in cell.get("pods", "-A")["items"]
+            if pod["status"]["phase"] != "Succeeded"
+            and not all(status["ready"] for status in pod["status"].get("containerStatuses") or [{"ready": False}])
+        ]
+        events = cell.kubectl("get", "events", "--sort-by=.lastTimestamp").stdout.splitlines()[-40:]
+        raise AssertionError("\n".join([done.stdout, done.stderr, *map(json.dumps, unfinished), *events]))
 
 
 def _check(cell: Cell, job: str, results: Path, version: int) -> None:
