@@ -73,7 +73,7 @@ class Operations:
         return tuple(self._services.machine.addresses if pod["spec"].get("hostNetwork") else sandbox.addresses)
 
     async def create_sandbox(self, pod: Obj, attempt: int) -> Sandbox:
-        """Make the pod's namespaces and its /etc files."""
+        """Make the pod's namespaces."""
         services = self._services
         spec = sandbox_spec(
             pod,
@@ -81,17 +81,19 @@ class Operations:
             machine_name=services.machine.name,
             pids_limit=services.pids_limit,
         )
-        sandbox = await services.runtime.create_sandbox(spec)
-        self.write_etc(pod, sandbox)
-        return sandbox
+        return await services.runtime.create_sandbox(spec)
 
     async def look_at(self, sandbox: Sandbox) -> Sandbox:
         """The sandbox as it is now: one that is lost is not ready."""
         everyone = await self._services.runtime.sandboxes()
         return next((found for found in everyone if found.id == sandbox.id), replace(sandbox, ready=False))
 
-    def write_etc(self, pod: Obj, sandbox: Sandbox) -> None:
-        """Write /etc/hosts, /etc/hostname and /etc/resolv.conf of the pod."""
+    def _write_etc(self, pod: Obj, sandbox: Sandbox) -> None:
+        """Write /etc/hosts, /etc/hostname and /etc/resolv.conf as they are in this sandbox.
+
+        Before every container, because an agent may have been killed after making the sandbox, and a sandbox that
+        replaces another has another address.
+        """
         services = self._services
         etc = services.layout.etc(pod["metadata"]["uid"])
         etc.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -99,7 +101,10 @@ class Operations:
             pod, self.addresses(pod, sandbox), services.dns, services.machine.hosts_file(), services.machine.name
         )
         for name, text in files.items():
-            (etc / name).write_text(text)
+            path, fresh = etc / name, etc / f".{name}"
+            if not path.exists() or path.read_text() != text:
+                fresh.write_text(text)
+                fresh.replace(path)
 
     async def container_spec(
         self, pod: Obj, container: Obj, start: StartContainer, sandbox: Sandbox, volumes: Mapping[str, Path], pids: str
@@ -127,6 +132,7 @@ class Operations:
             target_pid_namespace=pids,
         )
         spec = container_spec(pod, container, env, place)
+        self._write_etc(pod, sandbox)
         self._make_files(pod, container, start.attempt, Path(spec.log_path))
         return spec
 

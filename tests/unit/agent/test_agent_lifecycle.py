@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from corral.agent.layout import sandbox_id
+from corral.agent.runtime.api import SandboxSpec
 from corral.agent.worker import PodWorker
 from corral.kinds.types import Obj
 
@@ -73,6 +75,22 @@ async def test_a_pod_is_ready_when_its_probe_says_so_and_stays_so_over_an_agent_
     await rig.settled()
     assert rig.main()["ready"] is True
     assert rig.api.statuses == []
+
+
+async def test_a_sandbox_whose_agent_was_killed_before_its_files_were_written_gets_them(rig: Any) -> None:
+    await rig.agent.stop()
+    box = sandbox_id("u-web", 0)
+    await rig.runtime.create_sandbox(SandboxSpec(box, "u-web", "default", "web", "web"))
+    rig.add_pod()
+    rig.agent = rig.build()
+    await rig.agent.start()
+    await rig.settled()
+    assert rig.status()["phase"] == "Running"
+    assert [found.id for found in await rig.runtime.sandboxes()] == [box]
+    etc = rig.agent.layout.etc("u-web")
+    assert rig.status()["podIP"] in (etc / "hosts").read_text()
+    assert (etc / "hostname").read_text() == "web\n"
+    assert (etc / "resolv.conf").exists()
 
 
 @pytest.mark.parametrize(
