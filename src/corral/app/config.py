@@ -50,6 +50,11 @@ class CellConfig:
     def agent_dir(self) -> Path:
         return self.data_dir / "agent"
 
+    def url(self, port: int) -> str:
+        """Where clients on this machine reach the API: on loopback, unless it listens on one other address only."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "localhost") else self.host
+        return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
     @property
     def name(self) -> str:
         """Tells this cell's bridge, cgroups and mounts from those of other cells on the machine."""

@@ -73,7 +73,7 @@ async def running_server(
         port = await _listen(front, config)
         stack.push_async_callback(front.stop)
         _write_kubeconfig(config, pki, port)
-        done("api", f"https://127.0.0.1:{port}")
+        done("api", config.url(port))
         yield Api(server, pki, dialer, port)
 
 

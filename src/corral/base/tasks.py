@@ -1,9 +1,12 @@
 """Structured concurrency: tasks with an owner and a name, and a way to end them in reverse order."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 class TaskStack:
@@ -33,6 +36,8 @@ class TaskStack:
             return
         error = task.exception()
         if error is not None:
+            # Said at once: nobody may be waiting for `failed`, and the block may last for weeks.
+            logger.error("background task %s failed", task.get_name(), exc_info=error)
             self.failed.set_result(error)
 
     async def __aexit__(

@@ -80,3 +80,16 @@ def test_a_port_in_use_is_named_with_the_remedy() -> None:
     assert "--port" in caught.value.remedy
     assert check_port(config) == f"{config.port} is free"
     assert check_port(CellConfig(host="127.0.0.1", port=0)) == "any free one"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "https://127.0.0.1:1"),
+        ("::", "https://127.0.0.1:1"),
+        ("10.1.2.3", "https://10.1.2.3:1"),
+        ("fd00::1", "https://[fd00::1]:1"),
+    ],
+)
+def test_the_kubeconfig_names_an_address_that_is_listened_on(host: str, url: str) -> None:
+    assert CellConfig(host=host).url(1) == url
