@@ -106,7 +106,7 @@ async def _listen(front: HttpFront, config: CellConfig) -> int:
 
 def _write_kubeconfig(config: CellConfig, pki: Pki, port: int) -> None:
     certificate, key = pki.admin()
-    url = f"https://127.0.0.1:{port}"
+    url = config.url(port)
     try:
         kubeconfig.write(config.kubeconfig, url, pki.ca_pem, certificate, key, "corral")
     except OSError as error:
