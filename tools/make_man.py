@@ -35,7 +35,7 @@ def section(name: str, command: click.Command, parent: click.Context) -> list[st
 
 def page() -> str:
     """The whole page."""
-    root = click.Context(cli, info_name="corral")
+    root = click.Context(cli, info_name="corral", **cli.context_settings)
     lines = [
         f'.TH CORRAL 1 "" "Corral {__version__}" "User Commands"',
         ".SH NAME",
