@@ -123,11 +123,11 @@ class _Run:
         submitted = time.monotonic()
         job = programs.job(program)
         job["metadata"]["namespace"] = self.session.namespace
-        created = await self.session.client.create(JOBS, job)
+        await self.session.client.create(JOBS, job)
         if self.options.detach:
             click.echo(self.name)
             return 0
-        return await self._attend(created, submitted)
+        return await self._attend(submitted)
 
     def _note(self, text: str) -> None:
         if not self.options.quiet:
@@ -139,12 +139,12 @@ class _Run:
         with tempfile.TemporaryDirectory(prefix="corral-") as directory:
             package = await asyncio.to_thread(pack, Path.cwd(), Path(directory) / "source.tar.gz")
             sent = await upload(self.session, package)
-        what = f"{package.files} files, {terminal.size(package.size)}"
+        what = f"{terminal.files(package.files)}, {terminal.size(package.size)}"
         took = terminal.duration(time.monotonic() - began)
         self._note(f"sent {what} in {took}" if sent else f"{what}: the cell has them already")
         return package.digest
 
-    async def _attend(self, job: Obj, submitted: float) -> int:
+    async def _attend(self, submitted: float) -> int:
         """Follow the job to its end; SIGINT asks what to do."""
         attention = follow.Attention(
             self.session, self.name, submitted, self._note, self.options.interactive, self.options.tty
@@ -161,7 +161,7 @@ class _Run:
                 waiter.cancel()
                 if interrupt.is_set() and not work.done():
                     interrupt.clear()
-                    code = await self._interrupted(job)
+                    code = await self._interrupted()
                     if code is not None:
                         return code
             outcome = work.result()
@@ -172,10 +172,12 @@ class _Run:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await work
-        for path in self.options.get:
-            await self._bring_back(outcome.pod, path)
-        if self.options.remove:
-            await self._delete()
+        try:
+            for path in self.options.get:
+                await self._bring_back(outcome.pod, path)
+        finally:
+            if self.options.remove:
+                await self._delete()
         return outcome.code
 
     async def _bring_back(self, pod: Obj | None, path: str) -> None:
@@ -186,9 +188,9 @@ class _Run:
         except StatusError as error:
             remedy = f"see what the program left below {programs.WORK_DIR}; --get takes a path relative to it"
             raise CorralError(f"cannot get {path}: {error.message}", remedy) from error
-        self._note(f"brought back {path}: {count} files")
+        self._note(f"brought back {path}: {terminal.files(count)}")
 
-    async def _interrupted(self, job: Obj) -> int | None:
+    async def _interrupted(self) -> int | None:
         """What to do on Ctrl-C: stop (the default, and always without a terminal), detach, or go on (None)."""
         answer = "s"
         if sys.stdin.isatty() and not self.options.interactive:

@@ -1,7 +1,5 @@
 """`corral stop`: end programs."""
 
-import asyncio
-
 import click
 
 from corral.base.errors import CorralError
@@ -69,10 +67,7 @@ async def _gone(session: Session, pods: list[Obj]) -> None:
         revision = listing["metadata"]["resourceVersion"]
         if not waiting:
             return
-        async with (
-            asyncio.timeout(None),
-            session.client.watch(PODS, session.namespace, resource_version=revision, timeout=30) as events,
-        ):
+        async with session.client.watch(PODS, session.namespace, resource_version=revision, timeout=30) as events:
             async for event in events:
                 if event.type == "DELETED":
                     waiting.discard(event.object["metadata"]["uid"])
