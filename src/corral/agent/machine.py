@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,17 +71,6 @@ def resolver() -> Dns:
         elif words and words[0] in ("search", "domain"):
             searches = words[1:]
     return Dns(machine_servers=tuple(servers), machine_searches=tuple(searches))
-
-
-def default_address() -> str:
-    """The address that this machine would reach others from; loopback if there is no route."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Connecting a datagram socket sends nothing; it only chooses a route (192.0.2.1 is for documentation).
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
 
 
 def _info() -> dict[str, str]:

@@ -7,7 +7,7 @@ import orjson
 import yaml
 
 from corral.apiserver import yaml_documents
-from corral.kinds.status import StatusError, bad_request, unsupported_media_type
+from corral.kinds.status import bad_request, unsupported_media_type
 from corral.kinds.types import Obj
 
 BODY_LIMIT = 3 * 1024 * 1024
@@ -104,8 +104,3 @@ def encode_yaml(value: Any) -> bytes:
     """YAML text of a JSON value."""
     text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
     return text.encode()
-
-
-def parse_failure(error: StatusError, what: str) -> StatusError:
-    """The same refusal with `what` was being read said first."""
-    return StatusError(error.code, error.reason, f"{what}: {error.message}", causes=error.causes)

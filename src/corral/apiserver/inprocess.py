@@ -2,7 +2,6 @@
 and admission as anybody."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import orjson
 
 from corral.apiserver.auth.api import User
 from corral.apiserver.context import Call, Reply
+from corral.apiserver.mailbox import Mailbox
 from corral.apiserver.server import ApiServer
 from corral.apiserver.watching import Event, Watching
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
@@ -43,7 +43,7 @@ class InProcessTransport:
         answer = self._server.dispatch(call)
         if not isinstance(answer, Watching):
             raise _refused(answer if isinstance(answer, Reply) else await answer)
-        queue = _Queue()
+        queue = _Queue(_CONGESTED)
         self._server.metrics.watchers += 1
         task = asyncio.create_task(_deliver(answer, queue), name=f"watch {request.path}")
         try:
@@ -71,41 +71,18 @@ def _refused(reply: Reply) -> StatusError:
     return StatusError.from_status(orjson.loads(reply.body))
 
 
-class _Queue:
+class _Queue(Mailbox[Event]):
     """A sink that is read as an iterator."""
 
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
-        self._ended = False
-        self._arrived = asyncio.Event()
-        self._taken = asyncio.Event()
-
     def emit(self, events: Sequence[Event]) -> None:
-        self._events.extend(events)
-        self._arrived.set()
-
-    @property
-    def congested(self) -> bool:
-        return len(self._events) > _CONGESTED
-
-    async def ready(self) -> None:
-        while self.congested:
-            self._taken.clear()
-            await self._taken.wait()
-
-    def end(self) -> None:
-        self._ended = True
-        self._arrived.set()
+        self.put(events)
 
     def __aiter__(self) -> AsyncIterator[WatchEvent]:
         return self
 
     async def __anext__(self) -> WatchEvent:
-        while not self._events:
-            if self._ended:
-                raise StopAsyncIteration
-            self._arrived.clear()
-            await self._arrived.wait()
-        event = self._events.popleft()
-        self._taken.set()
+        if not await self.arrival():
+            raise StopAsyncIteration
+        event = self.items.popleft()
+        self.taken()
         return WatchEvent(event.type, event.rendered.fresh())  # type: ignore[arg-type]

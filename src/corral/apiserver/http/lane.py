@@ -13,6 +13,7 @@ from corral.apiserver.context import Call, Reply
 from corral.apiserver.decoding import BODY_LIMIT
 from corral.apiserver.http.heads import STRANGER_LIMIT, parse_query
 from corral.apiserver.impersonation import PREFIX, impersonate
+from corral.apiserver.mailbox import Mailbox
 from corral.apiserver.routing import Target, split
 from corral.apiserver.server import ApiServer, Served, stream_verb
 from corral.apiserver.subresources.streams import destination
@@ -127,42 +128,22 @@ class FullLane:
         return await served.handler(request, user, target.namespace, target.name)
 
 
-class _Outbox:
+class _Outbox(Mailbox[bytes]):
     """Events for a writer that must await."""
 
     def __init__(self, lines: Lines) -> None:
+        super().__init__(_CONGESTED)
         self._lines = lines
-        self._parts: list[bytes] = []
-        self._arrived = asyncio.Event()
-        self._taken = asyncio.Event()
-        self._ended = False
 
     def emit(self, events: Sequence[Event]) -> None:
-        self._parts.append(self._lines.encode(events))
-        self._arrived.set()
-
-    @property
-    def congested(self) -> bool:
-        return len(self._parts) > _CONGESTED
-
-    async def ready(self) -> None:
-        while self.congested:
-            self._taken.clear()
-            await self._taken.wait()
-
-    def end(self) -> None:
-        """Nothing more will be emitted."""
-        self._ended = True
-        self._arrived.set()
+        self.put([self._lines.encode(events)])
 
     async def take(self) -> bytes:
         """What has come since; empty at the end."""
-        while not self._parts and not self._ended:
-            self._arrived.clear()
-            await self._arrived.wait()
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self._taken.set()
+        await self.arrival()
+        data = b"".join(self.items)
+        self.items.clear()
+        self.taken()
         return data
 
 
