@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.profile import PEER_FILTERS, PORTS, RESOURCES, SHAPE_FILTERS, Profile
+from corral.scheduler.profile import RESOURCES, Profile
 from corral.scheduler.scores import NEVER, ShapeScore
-from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.snapshot import Rows, Snapshot
 
 _KEPT = 256
 # Working out rows one by one costs about this share of working out all of them.
@@ -44,7 +44,7 @@ class Candidates:
         """The total scores as of now for `pod`."""
         self._refresh()
         snapshot, total = self._snapshot, self._fill
-        for rule in PEER_FILTERS:
+        for rule in self._profile.peer_filters:
             mask = rule.passes(snapshot, pod)
             if mask is not None:
                 total = np.where(mask, total, NEVER)
@@ -72,7 +72,7 @@ class Candidates:
     def _rebuild(self) -> None:
         snapshot, pod = self._snapshot, self._pod
         allowed = snapshot.alive.copy()
-        for rule in SHAPE_FILTERS:
+        for rule in self._profile.shape_filters:
             mask = rule.passes(snapshot, pod)
             if mask is not None:
                 allowed &= mask
@@ -82,17 +82,18 @@ class Candidates:
         self._shape, self._seen = snapshot.shape, snapshot.used.end
         self._fill = self._judge(slice(None))
 
-    def _judge(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float64]:
+    def _judge(self, rows: Rows) -> NDArray[np.float64]:
         snapshot, pod = self._snapshot, self._pod
         passes = RESOURCES.fits(snapshot, pod, rows) & self._allowed[rows]
-        ports = PORTS.passes(snapshot, pod)
-        if ports is not None:
-            passes &= ports[rows]
+        for rule in self._profile.row_filters:
+            mask = rule.fits(snapshot, pod, rows)
+            if mask is not None:
+                passes &= mask
         share = (snapshot.load[rows] + pod.load) / np.maximum(snapshot.allocatable[rows, :2], 1)
         np.minimum(share, 1.0, out=share)
         total = np.zeros(len(share))
-        for score, weight in self._profile.fill:
-            total += weight * score.score(share)
+        for score, weight in self._profile.rows:
+            total = _plus(total, weight, score.score(snapshot, pod, rows, share))
         return np.where(passes, total, NEVER)
 
 

@@ -13,7 +13,7 @@ from corral.kinds.types import Key
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.preemption import Budget, find_victims, waits_for_victims
-from corral.scheduler.profile import FILTERS, SPREADING, Profile
+from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.scores import NEVER
 from corral.scheduler.snapshot import Snapshot
 
@@ -118,12 +118,15 @@ def assign(
             decisions.append(Bind(pod.key, node))
             continue
         known = _still_refused(snapshot, pod.pod_class, refusals)
-        refusal = Refuse(pod.key, known.machines, known.reasons) if known else refuse(snapshot, pod.key, pod.pod_class)
+        if known:
+            refusal = Refuse(pod.key, known.machines, known.reasons)
+        else:
+            refusal = refuse(snapshot, pod.key, pod.pod_class, cache.profile)
         if nominated and waits_for_victims(snapshot, pod.pod_class, nominated):
             snapshot.nominate(pod.key, pod.pod_class, nominated)
             decisions.append(refusal)
             continue
-        victims = find_victims(snapshot, pod.pod_class, budgets) if pod.pod_class.peers.preempts and not known else None
+        victims = None if known else find_victims(snapshot, pod.pod_class, budgets, cache.profile)
         if victims is None:
             refusals[pod.pod_class] = snapshot.used.end, refusal
             decisions.append(refusal)
@@ -159,11 +162,11 @@ def _choose(cache: CandidateCache, pod: PodClass, rng: random.Random, preferred:
     return cache.snapshot.machine(row).name
 
 
-def refuse(snapshot: Snapshot, key: Key, pod: PodClass) -> Refuse:
+def refuse(snapshot: Snapshot, key: Key, pod: PodClass, profile: Profile) -> Refuse:
     """Why no machine takes the pod: per machine, the reasons of the first rule that refuses it."""
     reasons: Counter[str] = Counter()
     left = snapshot.alive.copy()
-    for rule in FILTERS:
+    for rule in profile.filters:
         mask = rule.passes(snapshot, pod)
         if mask is None:
             continue

@@ -9,6 +9,7 @@ pods of each priority take in sum, beginning with the least important.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Key
+from corral.scheduler.filters import Filter
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.profile import FILTERS, PEER_FILTERS, SHAPE_FILTERS
+from corral.scheduler.profile import Profile
 from corral.scheduler.snapshot import Snapshot
 
 # So many machines that would do are compared (kube-scheduler's minCandidateNodesAbsolute), and so many tried at most.
@@ -63,16 +65,18 @@ class _Candidate:
     """Broken budgets, highest priority, sum of weights, number, name: less is better."""
 
 
-def find_victims(snapshot: Snapshot, pod: PodClass, budgets: Sequence[Budget]) -> Victims | None:
-    """The least that must go so that `pod` fits somewhere; None if nothing less important could help. The snapshot is
-    left as it was found."""
+def find_victims(snapshot: Snapshot, pod: PodClass, budgets: Sequence[Budget], profile: Profile) -> Victims | None:
+    """The least that must go so that `pod` fits somewhere; None if nothing less important could help, or if it would
+    rather wait. The snapshot is left as it was found."""
+    if not pod.peers.preempts:
+        return None
     best: _Candidate | None = None
     tried = compared = 0
-    # Without ports, and with no say of pods elsewhere, room is a matter of sums: no need to try with all rules.
-    choose = (
-        _by_trial if pod.ports or any(rule.passes(snapshot, pod) is not None for rule in PEER_FILTERS) else _by_sums
-    )
-    for level, rows in _promising(snapshot, pod):
+    # Where no other rule has a say, room is a matter of sums: no need to try with all rules.
+    others = (*profile.row_filters, *profile.peer_filters)
+    summable = all(rule.passes(snapshot, pod) is None for rule in others)
+    choose = _by_sums if summable else partial(_by_trial, rules=profile.filters[::-1])
+    for level, rows in _promising(snapshot, pod, profile):
         for row in rows[: _TRIED - tried]:
             found = _try_row(snapshot, pod, int(row), budgets, choose)
             tried += 1
@@ -99,13 +103,13 @@ def waits_for_victims(snapshot: Snapshot, pod: PodClass, node: str) -> bool:
     )
 
 
-def _promising(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[int, NDArray[np.intp]]]:
+def _promising(snapshot: Snapshot, pod: PodClass, profile: Profile) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """For one priority after the other, rows that have enough in sum if the pods up to it go."""
     levels = sorted(level for level in snapshot.by_priority if may_preempt(pod.peers.priority, level))
     if not levels:
         return
     unseen = snapshot.alive.copy()
-    for rule in SHAPE_FILTERS:
+    for rule in profile.shape_filters:
         mask = rule.passes(snapshot, pod)
         if mask is not None:
             unseen &= mask
@@ -157,17 +161,19 @@ def _by_sums(snapshot: Snapshot, pod: PodClass, row: int, ranked: Sequence[_Plac
     return victims
 
 
-def _by_trial(snapshot: Snapshot, pod: PodClass, row: int, ranked: Sequence[_Placed]) -> list[_Placed]:
+def _by_trial(
+    snapshot: Snapshot, pod: PodClass, row: int, ranked: Sequence[_Placed], rules: Sequence[Filter]
+) -> list[_Placed]:
     """`_by_sums` for any rules: pods are taken out of the snapshot, and all put back in the end."""
     node, before = snapshot.machine(row).name, snapshot.pods(row)
     nominated = {key for key, _ in ranked if key in snapshot.nominations}
     for key, _ in ranked:
         snapshot.remove(key)
     victims: list[_Placed] = []
-    if _fits(snapshot, pod, row):
+    if _fits(snapshot, pod, row, rules):
         for key, other in ranked:
             snapshot.place(key, other, node)
-            if not _fits(snapshot, pod, row):
+            if not _fits(snapshot, pod, row, rules):
                 snapshot.remove(key)
                 victims.append((key, other))
     moved = {key for key, _ in ranked}
@@ -178,8 +184,8 @@ def _by_trial(snapshot: Snapshot, pod: PodClass, row: int, ranked: Sequence[_Pla
     return victims
 
 
-def _fits(snapshot: Snapshot, pod: PodClass, row: int) -> bool:
-    return not any(rule.explain(snapshot, pod, row) for rule in reversed(FILTERS))
+def _fits(snapshot: Snapshot, pod: PodClass, row: int, rules: Sequence[Filter]) -> bool:
+    return not any(rule.explain(snapshot, pod, row) for rule in rules)
 
 
 def _breaking(there: Sequence[tuple[Key, PodClass]], budgets: Sequence[Budget]) -> set[Key]:

@@ -59,6 +59,7 @@ class Scheduler:
         self._clock = clock
         self._rng = rng
         self._snapshot = Snapshot()
+        self._profile = profile
         self._cache = CandidateCache(self._snapshot, profile)
         self._queue = PodQueue()
         self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
@@ -108,7 +109,7 @@ class Scheduler:
         if pod is None:
             raise not_found("", "pods", name)
         with self._snapshot.without_nomination(pod_key) as nominated:
-            return explain(self._snapshot, pod, scheduler=self._name, nominated=nominated)
+            return explain(self._snapshot, pod, scheduler=self._name, profile=self._profile, nominated=nominated)
 
     async def _decide_all(self, tasks: asyncio.TaskGroup) -> None:
         self._wake.clear()

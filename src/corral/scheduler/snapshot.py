@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from corral.scheduler.peers import Peers, peers_fingerprint, read_peers
 from corral.scheduler.podclass import PodClass, fingerprint, read_class
 from corral.scheduler.taints import Taint
 from corral.scheduler.ties import Ties
+
+Rows: TypeAlias = slice | NDArray[np.intp]
+"""Some rows of the arrays."""
 
 _FIRST_ROWS = 16
 _BASE_RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")

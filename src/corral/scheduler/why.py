@@ -13,7 +13,7 @@ from corral.kinds.types import Obj, key_of
 from corral.scheduler.filters.unschedulable import CORDONED
 from corral.scheduler.plan import Refuse, refuse
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.profile import FILTERS, RESOURCES
+from corral.scheduler.profile import RESOURCES, SPREADING, Profile
 from corral.scheduler.snapshot import PODS, Snapshot
 
 _VALUES_SHOWN = 5
@@ -31,11 +31,12 @@ class _Verdict:
     """The largest share of a request that the machine lacks: 0 if resources are no obstacle."""
 
 
-def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str, nominated: str = "") -> Obj:
+def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str, profile: Profile = SPREADING, nominated: str = "") -> Obj:
     """The story of `pod` on the machines of `snapshot`.
 
     Args:
         scheduler: the name of the one who explains.
+        profile: whose rules it goes by.
         nominated: the machine on which room is being made for the pod.
 
     Returns:
@@ -66,14 +67,16 @@ def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str, nominated: str = ""
     if nominated:
         held.append(f"less important pods are being ended on {nominated} to make room for this one")
     pod_class = snapshot.classify(pod)
-    verdicts = sorted((_judge(snapshot, pod_class, row) for row in snapshot.rows()), key=lambda verdict: verdict.name)
+    verdicts = sorted(
+        (_judge(snapshot, pod_class, row, profile) for row in snapshot.rows()), key=lambda verdict: verdict.name
+    )
     story["machines"] = [_machine(verdict) for verdict in verdicts]
     fits = any(not verdict.reasons for verdict in verdicts)
     story["hints"] = [*(() if fits else held), *_hints(snapshot, pod_class, verdicts)]
     if fits:
         story["message"] = held[0] if held else "the pod is about to be assigned"
         return story
-    refusal: Refuse = refuse(snapshot, key, pod_class)
+    refusal: Refuse = refuse(snapshot, key, pod_class, profile)
     story["message"] = refusal.message
     if verdicts:
         closest = min(verdicts, key=_distance)
@@ -97,8 +100,8 @@ def _held_back(pod: Obj, scheduler: str) -> list[str]:
     return found
 
 
-def _judge(snapshot: Snapshot, pod: PodClass, row: int) -> _Verdict:
-    reasons = [reason for rule in FILTERS for reason in rule.explain(snapshot, pod, row)]
+def _judge(snapshot: Snapshot, pod: PodClass, row: int, profile: Profile) -> _Verdict:
+    reasons = [reason for rule in profile.filters for reason in rule.explain(snapshot, pod, row)]
     missing = RESOURCES.missing(snapshot, pod, row)
     shortfall = max((lack / pod.requests[name] for name, lack in missing.items()), default=0.0)
     return _Verdict(row, snapshot.machine(row).name, reasons, missing, shortfall)

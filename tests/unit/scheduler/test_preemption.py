@@ -34,7 +34,7 @@ def cell(*objects: Obj) -> Snapshot:
 def victims(snapshot: Snapshot, wanted: Obj, *budgets: Budget) -> tuple[str, list[str]] | None:
     """The machine and the names of those who must go; checks that the search leaves no trace."""
     before, nominations = snapshot.usage(), dict(snapshot.nominations)
-    found = find_victims(snapshot, snapshot.classify(wanted), budgets)
+    found = find_victims(snapshot, snapshot.classify(wanted), budgets, SPREADING)
     assert (snapshot.usage(), snapshot.nominations) == (before, nominations)
     return None if found is None else (found.node, sorted(key.name for key in found.pods))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.snapshot import Rows, Snapshot
 
 
 class Filter(Protocol):
@@ -24,3 +24,10 @@ class Filter(Protocol):
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
         """Why the machine of `row` does not pass, in Kubernetes' words; empty if it does."""
+
+
+class RowFilter(Filter, Protocol):
+    """A rule on which only the pods that are on a machine have a say, so that it is judged again row by row."""
+
+    def fits(self, snapshot: Snapshot, pod: PodClass, rows: Rows) -> NDArray[np.bool_] | None:
+        """`passes` for some rows only; None if every machine passes."""

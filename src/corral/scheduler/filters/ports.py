@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.snapshot import Rows, Snapshot
 
 _REASON = "node(s) didn't have free ports for the requested pod ports"
 _EVERY_ADDRESS = ("0.0.0.0", "")
@@ -25,6 +25,10 @@ class Ports:
                 if any(_clash(port.ip, address) for address in taken):
                     mask[row] = False
         return mask
+
+    def fits(self, snapshot: Snapshot, pod: PodClass, rows: Rows) -> NDArray[np.bool_] | None:
+        mask = self.passes(snapshot, pod)
+        return None if mask is None else mask[rows]
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
         return {_REASON: len(rows)}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.snapshot import PODS, Snapshot
+from corral.scheduler.snapshot import PODS, Rows, Snapshot
 
 
 class Resources:
@@ -15,7 +15,7 @@ class Resources:
     def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
         return self.fits(snapshot, pod, slice(None))
 
-    def fits(self, snapshot: Snapshot, pod: PodClass, rows: slice | NDArray[np.intp]) -> NDArray[np.bool_]:
+    def fits(self, snapshot: Snapshot, pod: PodClass, rows: Rows) -> NDArray[np.bool_]:
         """`passes` for some rows only."""
         free = snapshot.allocatable[rows] - snapshot.requested[rows]
         fits: NDArray[np.bool_] = np.logical_and.reduce(free[:, pod.columns] >= pod.amounts, axis=1)

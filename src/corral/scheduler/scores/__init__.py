@@ -1,6 +1,6 @@
 """Which of the machines that pass is best. One file a rule; each gives 0 to 100 to every machine at once.
 
-A score depends on how full machines are and is kept up to date row by row (`FillScore`), on labels and taints only
+A score depends on what is on the machine and is kept up to date row by row (`RowScore`), on labels and taints only
 (`ShapeScore`), or on the pods in a machine's domains (`PeerScore`).
 """
 
@@ -10,19 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.snapshot import Rows, Snapshot
 
 BEST = 100.0
 NEVER = -np.inf
 """The total score of a machine that cannot take the pod."""
 
 
-class FillScore(Protocol):
-    """A score that a placed pod changes."""
+class RowScore(Protocol):
+    """A score that only a pod placed on the same machine changes."""
 
-    def score(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores of machines; `share` (machines x 2) is what part of cpu and memory would be taken with the pod there,
-        at most 1."""
+    def score(
+        self, snapshot: Snapshot, pod: PodClass, rows: Rows, share: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Scores of `rows`, whether the pod fits there or not; None if it is all the same for pods like this.
+
+        Args:
+            share: what part of each row's cpu and memory would be taken with the pod there, at most 1; rows x 2.
+        """
 
 
 class ShapeScore(Protocol):

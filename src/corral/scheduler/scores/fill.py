@@ -3,13 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.scheduler.podclass import PodClass
 from corral.scheduler.scores import BEST
+from corral.scheduler.snapshot import Rows, Snapshot
 
 
 class LeastAllocated:
     """Spreads: the emptier a machine stays, the better."""
 
-    def score(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def score(self, snapshot: Snapshot, pod: PodClass, rows: Rows, share: NDArray[np.float64]) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = (2.0 - share[:, 0] - share[:, 1]) * (BEST / 2)
         return scores
 
@@ -17,7 +19,7 @@ class LeastAllocated:
 class MostAllocated:
     """Packs (best fit): the fuller a machine gets, the better."""
 
-    def score(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def score(self, snapshot: Snapshot, pod: PodClass, rows: Rows, share: NDArray[np.float64]) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = (share[:, 0] + share[:, 1]) * (BEST / 2)
         return scores
 
@@ -28,5 +30,5 @@ class Balanced:
     With two resources the standard deviation of the shares is half their distance.
     """
 
-    def score(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def score(self, snapshot: Snapshot, pod: PodClass, rows: Rows, share: NDArray[np.float64]) -> NDArray[np.float64]:
         return (1.0 - np.abs(share[:, 0] - share[:, 1]) / 2) * BEST
