@@ -40,7 +40,7 @@ async def evict(core: Core, ctx: Context) -> Reply:
             raise internal(
                 "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
             )
-        if budgets and not options.dry_run:
+        if budgets and not options.dry_run and not _free_of_charge(pod, budgets[0]):
             await _spend(core, ctx, budgets[0]["metadata"]["name"])
     await remove(core, ctx, options)
     return value_reply(SUCCESS, PLAIN, 201)
@@ -68,6 +68,13 @@ def _budgets(core: Core, pod: Obj) -> list[Obj]:
         if LabelSelector.from_object((budget.get("spec") or {}).get("selector")).matches(labels)
         and (is_ready(pod) or (budget["spec"].get("unhealthyPodEvictionPolicy") != "AlwaysAllow"))
     ]
+
+
+def _free_of_charge(pod: Obj, budget: Obj) -> bool:
+    """A pod that does not work may go while enough others do (`unhealthyPodEvictionPolicy: IfHealthyBudget`)."""
+    status = budget.get("status") or {}
+    needed = status.get("desiredHealthy") or 0
+    return not is_ready(pod) and 0 < needed <= (status.get("currentHealthy") or 0)
 
 
 async def _spend(core: Core, ctx: Context, name: str) -> None:

@@ -1,6 +1,5 @@
 """What a DaemonSet needs next. Pure."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from datetime import datetime
 from corral.base.clock import parse_rfc3339
 from corral.controllers.daemonsets.fit import belongs, pinned, pinned_to, tolerations
 from corral.controllers.pods.pods import available_in, from_template, is_deleting
+from corral.controllers.pods.shares import resolve
 from corral.kinds.podspec import is_ready, is_terminal, phase
 from corral.kinds.types import Obj
 
@@ -96,7 +96,7 @@ def _outdated(daemon_set: Obj, pods: Sequence[Obj], wanted: Sequence[str], curre
     strategy = daemon_set["spec"].get("updateStrategy") or {}
     if strategy.get("type") == "OnDelete":
         return []
-    limit = _limit((strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1), len(wanted))
+    limit = max(1, resolve((strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1), len(wanted), up=True))
     seconds = int(daemon_set["spec"].get("minReadySeconds") or 0)
     available = {pinned_to(pod) for pod in pods if not is_deleting(pod) and available_in(pod, seconds, now) == 0.0}
     old = [pod for pod in pods if not is_deleting(pod) and pod["metadata"]["labels"].get(HASH_LABEL) != current]
@@ -104,13 +104,6 @@ def _outdated(daemon_set: Obj, pods: Sequence[Obj], wanted: Sequence[str], curre
     room = limit - sum(name not in available for name in wanted)
     working = sorted((pod for pod in old if pinned_to(pod) in available), key=_age)
     return [*broken, *working[: max(0, room)]]
-
-
-def _limit(value: int | str, total: int) -> int:
-    """A count or a percentage, rounded up, of at least one."""
-    if isinstance(value, str):
-        value = math.ceil(int(value.rstrip("%")) * total / 100) if value.endswith("%") else int(value)
-    return max(1, value)
 
 
 def _status(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from corral.controllers.deployments.revisions import DESIRED, MAXIMUM, Revisions, wanted_replicas
+from corral.controllers.pods.shares import resolve
 from corral.kinds.types import Obj
 
 Sizes = Mapping[str, int]
@@ -26,8 +27,8 @@ def bounds(deployment: Obj) -> tuple[int, int]:
     if strategy.get("type") == "Recreate":
         return 0, 0
     rolling = strategy.get("rollingUpdate") or {}
-    surge = _resolve(rolling.get("maxSurge", "25%"), replicas, up=True)
-    unavailable = _resolve(rolling.get("maxUnavailable", "25%"), replicas, up=False)
+    surge = resolve(rolling.get("maxSurge", "25%"), replicas, up=True)
+    unavailable = resolve(rolling.get("maxUnavailable", "25%"), replicas, up=False)
     if surge == 0 and unavailable == 0:
         unavailable = 1
     return surge, min(unavailable, replicas)
@@ -149,16 +150,6 @@ def _is_saturated(deployment: Obj, new: Obj | None) -> bool:
     replicas = wanted_replicas(deployment)
     told = (new["metadata"].get("annotations") or {}).get(DESIRED, "")
     return wanted_replicas(new) == replicas and told == str(replicas) and available(new) == replicas
-
-
-def _resolve(value: int | str, total: int, *, up: bool) -> int:
-    if isinstance(value, int):
-        return value
-    text = value.strip()
-    if not text.endswith("%"):
-        return int(text)
-    share = Fraction(int(text[:-1]) * total, 100)
-    return math.ceil(share) if up else math.floor(share)
 
 
 def _name(obj: Obj) -> str:
