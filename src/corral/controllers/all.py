@@ -13,6 +13,7 @@ from corral.controllers.nodelifecycle.plan import GRACE_SECONDS
 from corral.controllers.podgc.controller import PodGarbageCollector
 from corral.controllers.replicasets.controller import ReplicaSetController
 from corral.controllers.serviceaccounts.controller import RootCaController, ServiceAccountController
+from corral.controllers.statefulsets.controller import StatefulSetController
 from corral.machinery.api import Background, Controller
 
 
@@ -33,6 +34,7 @@ def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Contr
         ReplicaSetController(),
         DeploymentController(),
         DaemonSetController(),
+        StatefulSetController(),
         PodGarbageCollector(),
         DisruptionController(),
         NodeLifecycleController(node_grace),

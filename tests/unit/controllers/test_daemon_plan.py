@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from corral.base.clock import rfc3339
 from corral.controllers.daemonsets.fit import belongs, pinned, pinned_to
-from corral.controllers.daemonsets.history import history
-from corral.controllers.daemonsets.plan import HASH_LABEL, Plan, new_pod, plan
+from corral.controllers.daemonsets.plan import Plan, new_pod, plan
+from corral.controllers.pods.history import HASH_LABEL, history
 from corral.kinds.types import Obj
 from corral.testing.clock import EPOCH
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 
 from corral.client.informer import Informer
-from corral.controllers.daemonsets.history import History, history
-from corral.controllers.daemonsets.plan import HASH_LABEL, new_pod, plan
+from corral.controllers.daemonsets.plan import new_pod, plan
 from corral.controllers.pods.batches import slow_start
 from corral.controllers.pods.control import PodControl
+from corral.controllers.pods.history import HASH_LABEL, history
 from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index
+from corral.controllers.pods.revisions import keep
 from corral.kinds.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
@@ -52,7 +53,7 @@ class DaemonSetController:
         revisions = self._revisions.index(CONTROLLER_INDEX, daemon_set["metadata"]["uid"])
         in_use = frozenset(pod["metadata"]["labels"].get(HASH_LABEL, "") for pod in pods)
         past = history(daemon_set, revisions, in_use)
-        await self._record(past)
+        await keep(self._tools.client, past)
         step = plan(daemon_set, pods, list(self._nodes.items()), past.current, self._tools.clock.now())
 
         async def create(machine: str) -> None:
@@ -70,15 +71,3 @@ class DaemonSetController:
         if refused is not None:
             return Temporary(refused.message)
         return Done() if step.look_again is None else Requeue(step.look_again)
-
-    async def _record(self, past: History) -> None:
-        client = self._tools.client
-        if past.create is not None:
-            await client.create(CONTROLLER_REVISIONS, past.create)
-        if past.renumber is not None:
-            found, number = past.renumber
-            metadata = found["metadata"]
-            await client.patch(CONTROLLER_REVISIONS, metadata["name"], {"revision": number}, metadata["namespace"])
-        for found in past.forget:
-            metadata = found["metadata"]
-            await client.delete(CONTROLLER_REVISIONS, metadata["name"], metadata["namespace"], uid=metadata["uid"])

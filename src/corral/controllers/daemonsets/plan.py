@@ -7,12 +7,12 @@ from datetime import datetime
 
 from corral.base.clock import parse_rfc3339
 from corral.controllers.daemonsets.fit import belongs, pinned, pinned_to, tolerations
+from corral.controllers.pods.history import HASH_LABEL
 from corral.controllers.pods.pods import available_in, from_template, is_deleting
 from corral.controllers.pods.shares import resolve
 from corral.kinds.podspec import is_ready, is_terminal, phase
 from corral.kinds.types import Obj
 
-HASH_LABEL = "controller-revision-hash"
 RETRY_SECONDS = 10.0
 """How old a daemon that ended must be before it is replaced, so that one that cannot run does not spin."""
 BURST = 250

@@ -1,13 +1,14 @@
-"""The templates that a DaemonSet has had, as ControllerRevisions (`kubectl rollout history` and `undo`). Pure."""
+"""The templates that a DaemonSet or StatefulSet has had, as ControllerRevisions, for `kubectl rollout undo`. Pure."""
 
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
-from corral.controllers.daemonsets.plan import HASH_LABEL
 from corral.controllers.deployments.revisions import template_hash
 from corral.kinds.owners import controller_reference
 from corral.kinds.types import Obj
+
+HASH_LABEL = "controller-revision-hash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +23,28 @@ class History:
     forget: tuple[Obj, ...] = ()
 
 
-def history(daemon_set: Obj, revisions: Sequence[Obj], in_use: frozenset[str]) -> History:
+def history(owner: Obj, revisions: Sequence[Obj], in_use: frozenset[str]) -> History:
     """Compare `revisions` with the present template; those whose hash is `in_use` by a pod are kept."""
-    template = daemon_set["spec"]["template"]
-    collisions = int((daemon_set.get("status") or {}).get("collisionCount") or 0)
+    template = owner["spec"]["template"]
+    collisions = int((owner.get("status") or {}).get("collisionCount") or 0)
     current = template_hash(template, collisions)
     latest = max((int(found["revision"]) for found in revisions), default=0)
     present = next((found for found in revisions if _hash(found) == current), None)
     others = sorted((found for found in revisions if found is not present), key=lambda found: int(found["revision"]))
-    limit = int(daemon_set["spec"].get("revisionHistoryLimit", 10))
+    limit = int(owner["spec"].get("revisionHistoryLimit", 10))
     unused = [found for found in others if _hash(found) not in in_use]
     forget = tuple(unused[: max(0, len(unused) - limit)])
     if present is None:
-        return History(current, create=_revision(daemon_set, current, latest + 1), forget=forget)
+        return History(current, create=_revision(owner, current, latest + 1), forget=forget)
     if int(present["revision"]) < latest:
         return History(current, renumber=(present, latest + 1), forget=forget)
     return History(current, forget=forget)
 
 
-def _revision(daemon_set: Obj, current: str, number: int) -> Obj:
-    metadata = daemon_set["metadata"]
-    labels = (daemon_set["spec"]["template"].get("metadata") or {}).get("labels") or {}
-    template = {**deepcopy(daemon_set["spec"]["template"]), "$patch": "replace"}
+def _revision(owner: Obj, current: str, number: int) -> Obj:
+    metadata = owner["metadata"]
+    labels = (owner["spec"]["template"].get("metadata") or {}).get("labels") or {}
+    template = {**deepcopy(owner["spec"]["template"]), "$patch": "replace"}
     return {
         "kind": "ControllerRevision",
         "apiVersion": "apps/v1",
@@ -52,7 +53,7 @@ def _revision(daemon_set: Obj, current: str, number: int) -> Obj:
             "namespace": metadata["namespace"],
             "labels": {**labels, HASH_LABEL: current},
             "annotations": dict(metadata.get("annotations") or {}),
-            "ownerReferences": [controller_reference(daemon_set)],
+            "ownerReferences": [controller_reference(owner)],
         },
         "data": {"spec": {"template": template}},
         "revision": number,

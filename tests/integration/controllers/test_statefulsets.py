@@ -1,0 +1,74 @@
+"""StatefulSets, as a user sees them."""
+
+from typing import Any
+
+from corral.kinds.resources import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
+from corral.kinds.types import Obj
+
+
+def stateful_set(replicas: int = 3, **spec: Any) -> Obj:
+    labels = {"app": "db"}
+    container = {"name": "c", "image": "v1", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    storage = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {
+        "kind": "StatefulSet",
+        "apiVersion": "apps/v1",
+        "metadata": {"name": "db", "namespace": "default"},
+        "spec": {
+            "replicas": replicas,
+            "serviceName": "db",
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": storage}],
+            **spec,
+        },
+    }
+
+
+def is_rolled_out(obj: Obj) -> bool:
+    """What `kubectl rollout status` waits for."""
+    status, replicas = obj.get("status", {}), obj["spec"]["replicas"]
+    return bool(
+        status.get("observedGeneration", 0) >= obj["metadata"]["generation"]
+        and status.get("readyReplicas", 0) == replicas
+        and status.get("currentRevision") == status.get("updateRevision")
+        and status.get("updatedReplicas", 0) == replicas
+    )
+
+
+async def test_pods_have_names_and_claims_that_stay(cell: Any) -> None:
+    await cell.client.create(STATEFUL_SETS, stateful_set(3))
+    await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+    pods = await cell.until_list(PODS, lambda items: len(items) == 3)
+    assert sorted(pod["metadata"]["name"] for pod in pods) == ["db-0", "db-1", "db-2"]
+    starts = [pod["metadata"]["resourceVersion"] for pod in sorted(pods, key=lambda pod: pod["metadata"]["name"])]
+    assert sorted(starts, key=int) == starts, "one became ready after the other"
+    await cell.client.patch(STATEFUL_SETS, "db", {"spec": {"replicas": 1}}, "default", subresource="scale")
+    await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+    claims = (await cell.client.list(PERSISTENT_VOLUME_CLAIMS, "default"))["items"]
+    assert sorted(claim["metadata"]["name"] for claim in claims) == ["data-db-0", "data-db-1", "data-db-2"]
+
+
+async def test_an_update_and_its_undoing_leave_a_history(cell: Any) -> None:
+    await cell.client.create(STATEFUL_SETS, stateful_set(2))
+    first = await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+    for image, count in (("v2", 2), ("v1", 2)):
+        container = {**first["spec"]["template"]["spec"]["containers"][0], "image": image}
+        template = {"spec": {"template": {"spec": {"containers": [container]}}}}
+        await cell.client.patch(STATEFUL_SETS, "db", template, "default")
+        await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+        pods = (await cell.client.list(PODS, "default"))["items"]
+        assert {pod["spec"]["containers"][0]["image"] for pod in pods} == {image}
+        assert len((await cell.client.list(CONTROLLER_REVISIONS, "default"))["items"]) == count
+    again = await cell.client.get(STATEFUL_SETS, "db", "default")
+    assert again["status"]["currentRevision"] == first["status"]["currentRevision"]
+
+
+async def test_claims_go_with_the_set_if_it_says_so(cell: Any) -> None:
+    policy = {"whenDeleted": "Delete", "whenScaled": "Delete"}
+    await cell.client.create(STATEFUL_SETS, stateful_set(2, persistentVolumeClaimRetentionPolicy=policy))
+    await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+    await cell.client.patch(STATEFUL_SETS, "db", {"spec": {"replicas": 1}}, "default", subresource="scale")
+    await cell.until_gone(PERSISTENT_VOLUME_CLAIMS, "data-db-1")
+    await cell.client.delete(STATEFUL_SETS, "db", "default")
+    await cell.until_gone(PERSISTENT_VOLUME_CLAIMS, "data-db-0")
