@@ -1,9 +1,15 @@
-"""The decision: which pod goes where, and why the others go nowhere. Pure: the same input gives the same plan."""
+"""The decision: which pod goes where, and why the others go nowhere. Pure: the same input gives the same plan.
+
+Pods are decided one after the other, the most important first; those of one gang together. A gang is tried on the
+snapshot member by member: if enough of them find a machine they all stay there, otherwise each is taken out again, so
+that no other pod ever sees half a gang. Room is made for a gang in the same way: for as many members as it needs, or
+not at all.
+"""
 
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -11,8 +17,9 @@ import numpy as np
 
 from corral.kinds.types import Key
 from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.gangs import Gang, GangKey
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.preemption import Budget, find_victims, waits_for_victims
+from corral.scheduler.preemption import Budget, Eviction, find_victims, spend, waits_for_victims
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.scores import NEVER
 from corral.scheduler.snapshot import Snapshot
@@ -27,6 +34,8 @@ class Pending:
     priority: int = 0
     order: int = 0
     """Among equal priorities the smaller comes first."""
+    gang: Gang | None = None
+    """The group without which the pod goes nowhere, as it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +53,25 @@ class Refuse:
     pod: Key
     machines: int
     reasons: Mapping[str, int]
+    group: str = ""
+    """What the pod's gang lacks, if the pod belongs to one; the reasons are those of one of its members."""
 
     @property
     def message(self) -> str:
         """What the event says, in kube-scheduler's words."""
-        if not self.machines:
-            return "no nodes available to schedule pods"
-        texts = sorted(f"{count} {reason}" for reason, count in self.reasons.items())
-        return f"0/{self.machines} nodes are available: {', '.join(texts)}."
+        text = "no nodes available to schedule pods"
+        if self.machines:
+            reasons = sorted(f"{count} {reason}" for reason, count in self.reasons.items())
+            text = f"0/{self.machines} nodes are available: {', '.join(reasons)}."
+        return f"{self.group}: {text}" if self.group else text
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The pod is not tried: its gang is not complete."""
+
+    pod: Key
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +89,8 @@ class Preempt:
         return self.refusal.message
 
 
-Decision: TypeAlias = Bind | Refuse | Preempt
+_NOBODY: tuple[Key, ...] = ()
+Decision: TypeAlias = Bind | Refuse | Preempt | Wait
 
 
 def plan(
@@ -105,61 +126,170 @@ def assign(
     budgets: Sequence[Budget] = (),
 ) -> Sequence[Decision]:
     """`plan`, but the pods stay placed or nominated in the snapshot: how the live loop assumes what it decides."""
+    turn = _Turn(cache, rng, budgets)
+    gangs: dict[GangKey, list[Pending]] = {}
+    for pod in pending:
+        if pod.gang is not None:
+            gangs.setdefault(pod.gang.key, []).append(pod)
     decisions: list[Decision] = []
-    refusals: dict[PodClass, tuple[int, Refuse]] = {}
-    snapshot = cache.snapshot
     for pod in sorted(pending, key=_rank):
-        nominated = snapshot.nominations.get(pod.key, "")
-        if nominated:
-            snapshot.remove(pod.key)
-        node = _choose(cache, pod.pod_class, rng, nominated)
-        if node:
-            snapshot.place(pod.key, pod.pod_class, node)
-            decisions.append(Bind(pod.key, node))
-            continue
-        known = _still_refused(snapshot, pod.pod_class, refusals)
-        if known:
-            refusal = Refuse(pod.key, known.machines, known.reasons)
-        else:
-            refusal = refuse(snapshot, pod.key, pod.pod_class, cache.profile)
-        if nominated and waits_for_victims(snapshot, pod.pod_class, nominated):
-            snapshot.nominate(pod.key, pod.pod_class, nominated)
-            decisions.append(refusal)
-            continue
-        victims = None if known else find_victims(snapshot, pod.pod_class, budgets, cache.profile)
-        if victims is None:
-            refusals[pod.pod_class] = snapshot.used.end, refusal
-            decisions.append(refusal)
-            continue
-        for key in victims.nominations:
-            snapshot.remove(key)
-        snapshot.nominate(pod.key, pod.pod_class, victims.node)
-        decisions.append(Preempt(pod.key, victims.node, victims.pods, refusal))
+        if pod.gang is None:
+            decisions.append(turn.alone(pod))
+        elif members := gangs.pop(pod.gang.key, None):
+            decisions += turn.together(pod.gang, members)
     return decisions
 
 
-def _still_refused(snapshot: Snapshot, pod: PodClass, refusals: Mapping[PodClass, tuple[int, Refuse]]) -> Refuse | None:
-    """Why another pod of this class was refused in this plan, unless a pod placed since then can have changed that."""
-    moment, known = refusals.get(pod, (0, None))
-    return known if moment == snapshot.used.end or not pod.peers.gains_by_others else None
+class _Turn:
+    """One `assign` under way."""
+
+    def __init__(self, cache: CandidateCache, rng: random.Random, budgets: Sequence[Budget]) -> None:
+        self._cache = cache
+        self._snapshot = cache.snapshot
+        self._rng = rng
+        self._budgets = budgets
+        self._refusals: dict[PodClass, tuple[int, Refuse]] = {}
+
+    def alone(self, pod: Pending) -> Decision:
+        """What becomes of a pod."""
+        snapshot = self._snapshot
+        nominated = snapshot.nominations.get(pod.key, "")
+        if nominated:
+            snapshot.remove(pod.key)
+        node = self._choose(pod.pod_class, nominated)
+        if node:
+            snapshot.place(pod.key, pod.pod_class, node)
+            return Bind(pod.key, node)
+        known = self._still_refused(pod.pod_class)
+        refusal = replace(known, pod=pod.key) if known else self._refuse(pod)
+        if nominated and waits_for_victims(snapshot, pod.pod_class, nominated):
+            snapshot.nominate(pod.key, pod.pod_class, nominated)
+            return refusal
+        victims = None if known else find_victims(snapshot, pod.pod_class, self._budgets, self._cache.profile)
+        if victims is None:
+            self._refusals[pod.pod_class] = snapshot.used.end, refusal
+            return refusal
+        for key in victims.nominations:
+            snapshot.remove(key)
+        snapshot.nominate(pod.key, pod.pod_class, victims.node)
+        return Preempt(pod.key, victims.node, victims.pods, refusal)
+
+    def together(self, gang: Gang, members: Sequence[Pending]) -> Sequence[Decision]:
+        """What becomes of the waiting members of a gang."""
+        if gang.need <= 0:
+            return [self.alone(pod) for pod in sorted(members, key=_rank)]
+        nominated = {pod.key: node for pod in members if (node := self._snapshot.nominations.get(pod.key))}
+        for key in nominated:
+            self._snapshot.remove(key)
+        lack = gang.lack(len(members))
+        if lack:
+            return [Wait(pod.key, lack) for pod in sorted(members, key=_rank)]
+        members = self._largest_first(members)
+        nodes, refusal = self._try_all(members, nominated)
+        if len(nodes) >= gang.need:
+            bound = [Bind(key, node) for key, node in nodes.items()]
+            return [*bound, *(self.alone(pod) for pod in members if pod.key not in nodes)]
+        for key in nodes:
+            self._snapshot.remove(key)
+        if refusal is None:
+            raise AssertionError(f"{gang.key}: members neither fit nor were refused")
+        refusal = replace(refusal, group=gang.shortage(len(nodes)))
+        if any(
+            waits_for_victims(self._snapshot, pod.pod_class, nominated[pod.key])
+            for pod in members
+            if pod.key in nominated
+        ):
+            for pod in members:
+                if pod.key in nominated:
+                    self._snapshot.nominate(pod.key, pod.pod_class, nominated[pod.key])
+            preempting: dict[Key, Preempt] = {}
+        else:
+            preempting = self._make_room(gang, members, refusal)
+        return [preempting.get(pod.key) or replace(refusal, pod=pod.key) for pod in members]
+
+    def _try_all(
+        self, members: Sequence[Pending], preferred: Mapping[Key, str]
+    ) -> tuple[dict[Key, str], Refuse | None]:
+        """Place all members that fit; where they are, and why the first that does not fit was refused."""
+        nodes: dict[Key, str] = {}
+        refusal: Refuse | None = None
+        hopeless: set[PodClass] = set()
+        for pod in members:
+            if pod.pod_class in hopeless and not pod.pod_class.peers.gains_by_others:
+                continue
+            node = self._choose(pod.pod_class, preferred.get(pod.key, ""))
+            if node:
+                self._snapshot.place(pod.key, pod.pod_class, node)
+                nodes[pod.key] = node
+                continue
+            hopeless.add(pod.pod_class)
+            refusal = refusal or self._refuse(pod)
+        return nodes, refusal
+
+    def _make_room(self, gang: Gang, members: Sequence[Pending], refusal: Refuse) -> dict[Key, Preempt]:
+        """Nominate as many members as the gang needs, by making others go; nobody if that does not suffice."""
+        snapshot, ours = self._snapshot, {pod.key for pod in members}
+        eviction, budgets = Eviction(snapshot), self._budgets
+        found: dict[Key, Preempt] = {}
+        classes = {pod.key: pod.pod_class for pod in members}
+        for pod in members:
+            node, pods = self._choose(pod.pod_class, ""), _NOBODY
+            if not node:
+                victims = find_victims(snapshot, pod.pod_class, budgets, self._cache.profile)
+                if victims is None or not ours.isdisjoint((*victims.pods, *victims.nominations)):
+                    continue
+                budgets = spend(budgets, ((key, snapshot.class_of(key)) for key in victims.pods))
+                eviction.add(victims)
+                node, pods = victims.node, victims.pods
+            snapshot.place(pod.key, pod.pod_class, node)
+            found[pod.key] = Preempt(pod.key, node, pods, replace(refusal, pod=pod.key))
+            if len(found) == gang.need:
+                break
+        for key in found:
+            snapshot.remove(key)
+        if len(found) < gang.need:
+            eviction.undo()
+            return {}
+        eviction.postpone()
+        for key, decision in found.items():
+            snapshot.nominate(key, classes[key], decision.node)
+        return found
+
+    def _largest_first(self, members: Sequence[Pending]) -> list[Pending]:
+        """What is hard to place must not find its room taken by what is easy: by the share of what the cell has."""
+        ranked = sorted(members, key=_rank)
+        sizes = {pod.pod_class: 0.0 for pod in ranked}
+        if len(sizes) > 1:
+            have = np.maximum(self._snapshot.allocatable.sum(axis=0), 1)
+            sizes = {pod_class: float((pod_class.amounts / have[pod_class.columns]).max()) for pod_class in sizes}
+            ranked.sort(key=lambda pod: -sizes[pod.pod_class])
+        return ranked
+
+    def _refuse(self, pod: Pending) -> Refuse:
+        return refuse(self._snapshot, pod.key, pod.pod_class, self._cache.profile)
+
+    def _still_refused(self, pod: PodClass) -> Refuse | None:
+        """Why another pod of this class was refused in this plan, unless a pod placed since then can have changed
+        that."""
+        moment, known = self._refusals.get(pod, (0, None))
+        return known if moment == self._snapshot.used.end or not pod.peers.gains_by_others else None
+
+    def _choose(self, pod: PodClass, preferred: str) -> str:
+        """The best machine, or `preferred` if the pod fits there; empty if none takes it."""
+        totals = self._cache.totals(pod)
+        wanted = self._snapshot.row(preferred) if preferred else None
+        if wanted is not None and totals[wanted] > NEVER:
+            return preferred
+        best = totals[totals.argmax()]
+        if best == NEVER:
+            return ""
+        ties = np.flatnonzero(totals == best)
+        row = int(ties[0] if len(ties) == 1 else ties[self._rng.randrange(len(ties))])
+        return self._snapshot.machine(row).name
 
 
 def _rank(pod: Pending) -> tuple[int, int, Key]:
     return -pod.priority, pod.order, pod.key
-
-
-def _choose(cache: CandidateCache, pod: PodClass, rng: random.Random, preferred: str) -> str:
-    """The best machine, or `preferred` if the pod fits there; empty if none takes it."""
-    totals = cache.totals(pod)
-    wanted = cache.snapshot.row(preferred) if preferred else None
-    if wanted is not None and totals[wanted] > NEVER:
-        return preferred
-    best = totals[totals.argmax()]
-    if best == NEVER:
-        return ""
-    ties = np.flatnonzero(totals == best)
-    row = int(ties[0] if len(ties) == 1 else ties[rng.randrange(len(ties))])
-    return cache.snapshot.machine(row).name
 
 
 def refuse(snapshot: Snapshot, key: Key, pod: PodClass, profile: Profile) -> Refuse:

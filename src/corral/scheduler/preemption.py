@@ -7,8 +7,8 @@ the sum of priorities and the number of victims. Where to look at all is decided
 pods of each priority take in sum, beginning with the least important.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -42,6 +42,10 @@ class Budget:
     namespace: str
     selector: LabelSelector
     allowed: int
+
+    def covers(self, key: Key, pod: PodClass) -> bool:
+        """Whether the pod is one of them."""
+        return self.namespace == key.namespace and self.selector.matches(pod.peers.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,54 @@ def waits_for_victims(snapshot: Snapshot, pod: PodClass, node: str) -> bool:
         other.peers.terminating and may_preempt(pod.peers.priority, other.peers.priority)
         for _, other in snapshot.pods(row)
     )
+
+
+def spend(budgets: Sequence[Budget], gone: Iterable[_Placed]) -> Sequence[Budget]:
+    """What the budgets allow after those pods went."""
+    left = list(budgets)
+    for key, pod in gone:
+        for number, budget in enumerate(left):
+            if budget.covers(key, pod):
+                left[number] = replace(budget, allowed=budget.allowed - 1)
+    return left
+
+
+class Eviction:
+    """Victims that are thought away from a snapshot for a while."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._before: dict[str, list[_Placed]] = {}
+        """By machine, all that were there."""
+        self._pods: set[Key] = set()
+        self._nominations: set[Key] = set()
+
+    def add(self, victims: Victims) -> None:
+        """Take the victims out."""
+        row = self._snapshot.row(victims.node)
+        if row is not None:
+            self._before.setdefault(victims.node, self._snapshot.pods(row))
+        for key in (*victims.pods, *victims.nominations):
+            self._snapshot.remove(key)
+        self._pods.update(victims.pods)
+        self._nominations.update(victims.nominations)
+
+    def postpone(self) -> None:
+        """The pods are back until they have ended; the nominations are gone for good."""
+        self._put_back(self._pods)
+
+    def undo(self) -> None:
+        """All are back."""
+        self._put_back(self._pods | self._nominations)
+
+    def _put_back(self, keys: Set[Key]) -> None:
+        for node, before in self._before.items():
+            # All of the machine's, so that who was placed first is again first.
+            there = [(key, pod) for key, pod in before if key in keys or self._snapshot.node_of(key) == node]
+            nominated = {key for key, _ in there if key in self._nominations or key in self._snapshot.nominations}
+            for key, pod in there:
+                self._snapshot.remove(key)
+                (self._snapshot.nominate if key in nominated else self._snapshot.place)(key, pod, node)
 
 
 def _promising(snapshot: Snapshot, pod: PodClass, profile: Profile) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -194,7 +246,7 @@ def _breaking(there: Sequence[tuple[Key, PodClass]], budgets: Sequence[Budget]) 
     found: set[Key] = set()
     for key, other in sorted(there, key=lambda item: -item[1].peers.priority):
         for number, budget in enumerate(budgets):
-            if budget.namespace == key.namespace and budget.selector.matches(other.peers.labels):
+            if budget.covers(key, other):
                 allowed[number] -= 1
                 if allowed[number] < 0:
                     found.add(key)

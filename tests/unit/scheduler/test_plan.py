@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from corral.kinds.podspec import host_ports, pod_requests
 from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler.candidates import CandidateCache
-from corral.scheduler.plan import Bind, Decision, Pending, Refuse, assign, plan
+from corral.scheduler.plan import Bind, Decision, Pending, Refuse, Wait, assign, plan
 from corral.scheduler.profile import PACKING, SPREADING, Profile
 from corral.scheduler.snapshot import Snapshot
 from corral.testing.scheduling import node, pod
@@ -176,6 +176,7 @@ def test_a_plan_is_safe_complete_and_repeatable(
             there[decision.node].append(wanted)
         else:
             assert fitting == []
+            assert not isinstance(decision, Wait)
             refusal = decision if isinstance(decision, Refuse) else decision.refusal
             assert refusal.machines == len(machines)
             assert sum(refusal.reasons.values()) >= len(machines)
