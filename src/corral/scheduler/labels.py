@@ -25,6 +25,11 @@ class _Column:
             self.values.append(value)
         self.cells[row] = number
 
+    def copy(self) -> "_Column":
+        other = _Column(0)
+        other.values, other.numbers, other.cells = self.values.copy(), self.numbers.copy(), self.cells.copy()
+        return other
+
 
 class LabelColumns:
     """The labels of all rows."""
@@ -32,6 +37,12 @@ class LabelColumns:
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._columns: dict[str, _Column] = {}
+
+    def copy(self) -> "LabelColumns":
+        """Another one with the same labels."""
+        other = LabelColumns(self._rows)
+        other._columns = {key: column.copy() for key, column in self._columns.items()}
+        return other
 
     def resize(self, rows: int) -> None:
         """Make room for more rows, without labels."""

@@ -6,7 +6,7 @@ pods that count for each of them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -64,6 +64,20 @@ class Peers:
     def gains_by_others(self) -> bool:
         """Whether a pod placed somewhere can make room for this one."""
         return bool(self.attracted or self.spread)
+
+    def on(self, ties: Mapping[Tie, Tie]) -> "Peers":
+        """The same with other ties in the place of those here; itself if there are none."""
+        if not (self.attracted or self.repelled or self.preferred or self.pulls or self.spread or self.even):
+            return self
+        return replace(
+            self,
+            attracted=tuple(ties[tie] for tie in self.attracted),
+            repelled=tuple(ties[tie] for tie in self.repelled),
+            preferred=tuple((ties[tie], weight) for tie, weight in self.preferred),
+            pulls=tuple((ties[tie], weight) for tie, weight in self.pulls),
+            spread=tuple(replace(constraint, tie=ties[constraint.tie]) for constraint in self.spread),
+            even=tuple(replace(constraint, tie=ties[constraint.tie]) for constraint in self.even),
+        )
 
 
 class TieMaker(Protocol):

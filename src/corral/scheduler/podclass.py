@@ -5,7 +5,7 @@ out for one of them holds for all. A class is known by the bytes of the parts of
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from corral.kinds.selectors import NodeSelector, Requirement, node_term
 from corral.kinds.types import Obj
 from corral.scheduler.peers import Peers
 from corral.scheduler.taints import Taint, Toleration, read_tolerations
+from corral.scheduler.ties import Tie
 
 # What scoring assumes of a pod that asks for nothing, so that such pods spread too (kube-scheduler/pkg/scheduler/util,
 # DefaultMilliCPURequest and DefaultMemoryRequest).
@@ -59,6 +60,11 @@ class PodClass:
     def tolerates(self, taint: Taint) -> bool:
         """Whether the class may go where `taint` is."""
         return any(toleration.tolerates(taint) for toleration in self.tolerations)
+
+    def on(self, ties: Mapping[Tie, Tie]) -> "PodClass":
+        """The same class where other ties stand for those that it refers to; itself if it refers to none."""
+        peers = self.peers.on(ties)
+        return self if peers is self.peers else replace(self, peers=peers)
 
 
 def fingerprint(pod: Obj, node_name: str) -> bytes:

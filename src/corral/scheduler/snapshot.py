@@ -12,8 +12,9 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ Rows: TypeAlias = slice | NDArray[np.intp]
 _FIRST_ROWS = 16
 _BASE_RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
 PODS = "pods"
+_CLASSES = ("_classes", "_alone")
+_FLAT = frozenset({"_by_name", "_free", "_taint_numbers", "_where", "columns", "nominations", "taint_sets"})
+"""Large collections of things that never change: copying these needs no look at each."""
 
 
 class RowLog:
@@ -69,6 +73,16 @@ class _Row:
     machine: Machine | None = None
     allocatable: Mapping[str, int] = field(default_factory=dict)
     pods: dict[Key, PodClass] = field(default_factory=dict)
+
+    def copy(self, classes: Mapping[PodClass, PodClass]) -> "_Row":
+        """Another one, with pods of `classes` instead of those that they replace."""
+        pods = self.pods.copy()
+        if classes:
+            for key, found in self.pods.items():
+                new = classes[found]
+                if new is not found:
+                    pods[key] = new
+        return _Row(self.name, self.machine, self.allocatable, pods)
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,35 @@ class Snapshot:
         self._alone: weakref.WeakValueDictionary[bytes, PodClass] = weakref.WeakValueDictionary()
         """By fingerprint, some class that differs in its peers at most."""
         self._alive_count = 0
+
+    def copy(self) -> "Snapshot":
+        """Another snapshot with the same content, to try things on.
+
+        Takes tens of milliseconds for 10,000 machines with 100,000 pods. Whatever is not named here is copied deeply,
+        so that what a snapshot gains later is at worst copied slowly.
+        """
+        other = Snapshot.__new__(Snapshot)
+        other.ties, ties = self.ties.copy(other._placed)
+        classes = {known: known.on(ties) for known in self._classes.values()} if ties else {}
+        memo: dict[int, Any] = {id(tie): new for tie, new in ties.items()} | {
+            id(known): new for known, new in classes.items()
+        }
+        special: dict[str, Any] = {
+            "ties": other.ties,
+            "labels": self.labels.copy(),
+            "used": RowLog(),
+            "_rows": [None if record is None else record.copy(classes) for record in self._rows],
+            **{name: weakref.WeakValueDictionary(_moved(getattr(self, name), classes)) for name in _CLASSES},
+        }
+        for name, value in vars(self).items():
+            if name in special:
+                value = special[name]
+            elif name in _FLAT:
+                value = value.copy()
+            else:
+                value = deepcopy(value, memo)
+            setattr(other, name, value)
+        return other
 
     # Machines
 
@@ -375,3 +418,7 @@ class Snapshot:
             for priority, amounts in self.by_priority.items():
                 self.by_priority[priority] = np.hstack([amounts, new])
         return index
+
+
+def _moved(known: Mapping[bytes, PodClass], classes: Mapping[PodClass, PodClass]) -> dict[bytes, PodClass]:
+    return {mark: classes.get(found, found) for mark, found in known.items()}

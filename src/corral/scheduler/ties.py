@@ -68,6 +68,12 @@ class DomainCounts:
         self._sums: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
         self._domains: NDArray[np.intp] | None = None
 
+    def copy(self) -> "DomainCounts":
+        """Another one with the same amounts; its sums are worked out anew."""
+        other = DomainCounts()
+        other._rows = self._rows.copy()
+        return other
+
     def __bool__(self) -> bool:
         """Whether anything is counted on any machine."""
         return bool(self._rows)
@@ -136,6 +142,12 @@ class Tie:
         self.pulls = DomainCounts()
         """The weights with which placed pods want chosen pods in their domain."""
 
+    def copy(self) -> "Tie":
+        """Another one with the same counts."""
+        other = Tie(self.selectors, self.key, self.eligible)
+        other.chosen, other.repels, other.pulls = self.chosen.copy(), self.repels.copy(), self.pulls.copy()
+        return other
+
 
 class Ties:
     """All ties of a snapshot.
@@ -153,6 +165,17 @@ class Ties:
         """Ties that choose only pods with one of certain labels, by these labels."""
         self._others: weakref.WeakSet[Tie] = weakref.WeakSet()
         self._namespaces: dict[str, Mapping[str, str]] = {}
+
+    def copy(self, placed: Callable[[], Iterable[tuple[Placed, int]]]) -> "tuple[Ties, dict[Tie, Tie]]":
+        """Ties with the same counts for another snapshot, and which of them stands for which of these: they live as
+        long as somebody keeps them."""
+        other = Ties(placed)
+        other._namespaces = self._namespaces.copy()
+        moved = {tie: tie.copy() for tie in self._all.values()}
+        for name, tie in self._all.items():
+            other._all[name] = moved[tie]
+            other._index(moved[tie])
+        return other, moved
 
     def tie(self, selectors: tuple[PeerSelector, ...], key: str, eligible: Eligible | None = None) -> Tie:
         """The one tie with these properties; a new one has counted what is placed already."""

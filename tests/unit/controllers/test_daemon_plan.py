@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.base.clock import rfc3339
-from corral.controllers.daemonsets.fit import belongs, pinned, pinned_to
 from corral.controllers.daemonsets.plan import Plan, new_pod, plan
 from corral.controllers.pods.history import HASH_LABEL, history
+from corral.kinds.daemons import belongs, pinned, pinned_to
 from corral.kinds.types import Obj
 from corral.testing.clock import EPOCH
 

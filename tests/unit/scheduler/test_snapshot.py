@@ -80,6 +80,18 @@ def by_priority(snapshot: Snapshot) -> dict[tuple[int, str], dict[str, int]]:
     }
 
 
+def apply(snapshot: Snapshot, what: str, value: Obj | str) -> None:
+    """Let one event happen to `snapshot`."""
+    if what == "node" and isinstance(value, dict):
+        snapshot.put_node(value)
+    elif what == "pod" and isinstance(value, dict):
+        snapshot.place(key_of(value), snapshot.classify(value, placed=True), value["spec"]["nodeName"])
+    elif what == "node gone":
+        snapshot.remove_node(str(value))
+    else:
+        snapshot.remove(Key("default", str(value)))
+
+
 @settings(max_examples=150, deadline=None)
 @given(events)
 def test_after_any_events_it_equals_a_snapshot_from_scratch(happened: list[tuple[str, Obj | str]]) -> None:
@@ -143,3 +155,28 @@ def test_the_row_log_forgets_and_says_so() -> None:
         log.add(row)
     assert log.since(position) is None
     assert log.since(log.end) == set()
+
+
+@settings(max_examples=60, deadline=None)
+@given(events, events)
+def test_a_copy_equals_its_original_and_neither_sees_what_happens_to_the_other(
+    before: list[tuple[str, Obj | str]], after: list[tuple[str, Obj | str]]
+) -> None:
+    original = Snapshot()
+    asked = [original.classify(wanted) for wanted in asking]
+    for what, value in before:
+        apply(original, what, value)
+    copy = original.copy()
+    kept, kept_scores = original.usage(), scores(original, CandidateCache(original, SPREADING))
+    assert copy.usage() == kept
+    assert by_priority(copy) == by_priority(original)
+    assert scores(copy, CandidateCache(copy, SPREADING)) == kept_scores
+    for what, value in after:
+        apply(copy, what, value)
+    assert original.usage() == kept
+    assert scores(original, CandidateCache(original, SPREADING)) == kept_scores
+    for what, value in after:
+        apply(original, what, value)
+    assert original.usage() == copy.usage()
+    assert scores(original, CandidateCache(original, SPREADING)) == scores(copy, CandidateCache(copy, SPREADING))
+    assert len(asked) == len(asking)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from corral.base.clock import parse_rfc3339
-from corral.controllers.daemonsets.fit import belongs, pinned, pinned_to, tolerations
 from corral.controllers.pods.history import HASH_LABEL
-from corral.controllers.pods.pods import available_in, from_template, is_deleting
+from corral.controllers.pods.pods import available_in, is_deleting
 from corral.controllers.pods.shares import resolve
+from corral.kinds.daemons import belongs, pinned, pinned_to, tolerations
 from corral.kinds.podspec import is_ready, is_terminal, phase
+from corral.kinds.podtemplate import from_template
 from corral.kinds.types import Obj
 
 RETRY_SECONDS = 10.0

@@ -7,9 +7,10 @@ from random import Random
 from corral.base.clock import parse_rfc3339
 from corral.base.ids import suffix
 from corral.controllers.jobs.indexes import ANNOTATION
-from corral.controllers.pods.pods import from_template, is_deleting
+from corral.controllers.pods.pods import is_deleting
 from corral.kinds import conditions
 from corral.kinds.podspec import phase
+from corral.kinds.podtemplate import from_template
 from corral.kinds.types import Obj
 
 FINALIZER = "batch.kubernetes.io/job-tracking"

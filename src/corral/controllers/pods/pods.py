@@ -1,11 +1,10 @@
-"""Small facts about pods, and pods made of a template. Pure."""
+"""Small facts about pods. Pure."""
 
-from copy import deepcopy
 from datetime import datetime, timedelta
 
 from corral.base.clock import parse_rfc3339
 from corral.kinds import conditions
-from corral.kinds.owners import controller_of, controller_reference
+from corral.kinds.owners import controller_of
 from corral.kinds.podspec import is_ready, is_terminal
 from corral.kinds.types import Obj, Resource
 
@@ -64,22 +63,6 @@ def available_in(pod: Obj, min_ready_seconds: int, now: datetime) -> float | Non
     if min_ready_seconds <= 0 or since is None:
         return 0.0
     return max(0.0, (since + timedelta(seconds=min_ready_seconds) - now).total_seconds())
-
-
-def from_template(template: Obj, owner: Obj, *, prefix: str = "") -> Obj:
-    """A pod as `template` says, managed by `owner`, with a generated name after `prefix` (default: the owner's)."""
-    described = template.get("metadata") or {}
-    metadata: Obj = {
-        "generateName": (prefix or owner["metadata"]["name"]) + "-",
-        "namespace": owner["metadata"]["namespace"],
-        "labels": dict(described.get("labels") or {}),
-        "ownerReferences": [controller_reference(owner)],
-    }
-    if described.get("annotations"):
-        metadata["annotations"] = dict(described["annotations"])
-    if described.get("finalizers"):
-        metadata["finalizers"] = list(described["finalizers"])
-    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": deepcopy(template.get("spec") or {})}
 
 
 def restarts(pod: Obj) -> int:

@@ -9,11 +9,11 @@ from corral.controllers.pods.control import PodControl
 from corral.controllers.pods.pods import (
     CONTROLLER_INDEX,
     controller_index,
-    from_template,
     is_active,
 )
 from corral.controllers.replicasets.plan import Plan, plan, status
 from corral.kinds.owners import controller_of
+from corral.kinds.podtemplate import from_template
 from corral.kinds.resources import PODS, REPLICA_SETS
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from corral.controllers.pods.history import HASH_LABEL
-from corral.controllers.pods.pods import from_template
 from corral.kinds.owners import controller_of, controller_reference, owner_reference, owners_of
+from corral.kinds.podtemplate import from_template
 from corral.kinds.types import Obj
 
 NAME_LABEL: Final = "statefulset.kubernetes.io/pod-name"
