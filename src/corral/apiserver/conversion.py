@@ -1,11 +1,13 @@
 """Between the versions of a kind, and between the version that is asked for and the one that is stored.
 
 Most versions differ only in how `apiVersion` is spelled (CRDs with the conversion strategy None always do). The two
-that differ in fields are Events, which the core group and events.k8s.io share, and HorizontalPodAutoscaler v1.
+that differ in fields are Events, which the core group and events.k8s.io share, and HorizontalPodAutoscaler v1; queues
+have a module of their own.
 """
 
 from collections.abc import Callable
 
+from corral.apiserver import queue_versions
 from corral.kinds.types import Obj, Resource
 
 # core/v1 name, events.k8s.io/v1 name
@@ -52,6 +54,8 @@ def _converter(source: Resource, target: Resource) -> Callable[[Obj], Obj] | Non
             return _scaler_to_v1
         if (source.version, target.version) == ("v1", "v2"):
             return _scaler_to_v2
+    if source.group == queue_versions.GROUP:
+        return queue_versions.CONVERTERS.get((source.kind, source.version, target.version))
     return None
 
 

@@ -19,6 +19,7 @@ from corral.apiserver.admission.chain import Chain, plugins
 from corral.apiserver.answers import refusal
 from corral.apiserver.auth.api import Attributes, Authorizer, User
 from corral.apiserver.auth.tokens import TokenIssuer
+from corral.apiserver.bundled import install_bundled
 from corral.apiserver.context import Call, Context, Reply
 from corral.apiserver.core import Core
 from corral.apiserver.crds import CustomKinds
@@ -112,6 +113,7 @@ class ApiServer:
 
     async def start(self) -> None:
         """Serve custom kinds as well, and clear old events away."""
+        await install_bundled(self.core)
         await self._custom_kinds.start()
         self._expiry = asyncio.create_task(EventExpiry(self.core).run(), name="event expiry")
 

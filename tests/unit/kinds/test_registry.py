@@ -4,15 +4,19 @@ import pytest
 
 from corral.kinds import crd as crds
 from corral.kinds import resources
+from corral.kinds.bundled import bundled
 from corral.kinds.registry import Registry, version_priority
 from corral.kinds.types import Resource
 
 from .samples import crd
 
 
-def test_every_resource_that_rooms_name_is_there(registry: Registry) -> None:
+def test_every_resource_that_rooms_name_is_there() -> None:
+    registry = Registry.builtin()
     named = [value for value in vars(resources).values() if isinstance(value, Resource)]
     assert named
+    for file in bundled():
+        registry.install_crd(file.parse())
     for resource in named:
         kind = registry.get(resource.group, resource.version, resource.plural)
         assert kind is not None

@@ -10,6 +10,7 @@ from corral.kinds.types import Obj
 
 _PODS = f"create delete patch {READ} update"
 _CHANGE = "get list patch update watch"
+_QUEUES = "kueue.x-k8s.io"
 
 
 def controller_objects() -> list[Obj]:
@@ -118,7 +119,27 @@ def _batch_roles() -> Mapping[str, Sequence[Obj]]:
             allow("list delete", "pods"),
         ],
         "ttl-after-finished-controller": [allow(f"{READ} delete", "jobs", "batch")],
+        "queue-controller": [
+            allow(READ, "clusterqueues cohorts localqueues resourceflavors workloads", _QUEUES),
+            allow("update patch", "clusterqueues/status localqueues/status workloads/status", _QUEUES),
+            allow(READ, "namespaces"),
+        ],
+        "queued-job-controller": [
+            allow(_CHANGE, "jobs", "batch"),
+            *_queued(),
+        ],
+        "queued-pod-controller": [allow(_PODS, "pods"), *_queued()],
     }
+
+
+def _queued() -> list[Obj]:
+    """What turns Jobs and pods into Workloads needs beside them."""
+    return [
+        allow(_PODS, "workloads", _QUEUES),
+        allow("update patch", "workloads/status workloads/finalizers", _QUEUES),
+        allow(READ, "resourceflavors workloadpriorityclasses", _QUEUES),
+        allow(READ, "priorityclasses", "scheduling.k8s.io"),
+    ]
 
 
 def _node_roles() -> Mapping[str, Sequence[Obj]]:

@@ -10,6 +10,7 @@ _TO_ADMIN = "rbac.authorization.k8s.io/aggregate-to-admin"
 _TO_EDIT = "rbac.authorization.k8s.io/aggregate-to-edit"
 _TO_VIEW = "rbac.authorization.k8s.io/aggregate-to-view"
 
+_QUEUES = "kueue.x-k8s.io"
 _CORE = "configmaps endpoints persistentvolumeclaims pods replicationcontrollers replicationcontrollers/scale services"
 _CORE_STATUS = (
     "bindings events limitranges namespaces/status persistentvolumeclaims/status pods/log pods/status "
@@ -27,6 +28,29 @@ def workload_objects() -> list[Obj]:
         cluster_role("system:aggregate-to-admin", _admin(), {_TO_ADMIN: "true"}),
         cluster_role("system:aggregate-to-edit", _edit(), {_TO_EDIT: "true"}),
         cluster_role("system:aggregate-to-view", _view(), {_TO_VIEW: "true"}),
+        *_queue_objects(),
+    ]
+
+
+def _queue_objects() -> list[Obj]:
+    """Kueue's two roles under its names, given on as it gives them: who edits a namespace sees its queues and puts
+    Jobs into them; who administers it makes LocalQueues; quota is the cell's administrator's."""
+    namespaced, cellwide = "localqueues workloads", "clusterqueues cohorts resourceflavors workloadpriorityclasses"
+    statuses = "clusterqueues/status localqueues/status workloads/status"
+    seeing = [
+        allow(READ, f"{namespaced} {statuses} resourceflavors workloadpriorityclasses", _QUEUES),
+        allow("get", "localqueues/pending", "corral.dev"),
+    ]
+    local = [allow(f"{READ} {WRITE}", namespaced, _QUEUES), allow(READ, f"{cellwide} {statuses}", _QUEUES)]
+    everything = [
+        allow(f"{READ} {WRITE}", f"{namespaced} {cellwide}", _QUEUES),
+        allow(READ, statuses, _QUEUES),
+        allow("get", "clusterqueues/pending localqueues/pending", "corral.dev"),
+    ]
+    return [
+        cluster_role("kueue-batch-user-role", seeing, {_TO_VIEW: "true"}),
+        cluster_role("system:aggregate-queues-to-admin", local, {_TO_ADMIN: "true"}),
+        cluster_role("kueue-batch-admin-role", everything),
     ]
 
 
