@@ -138,11 +138,16 @@ def connected(
 
 
 def perform(coroutine: Coroutine[Any, Any, int | None]) -> None:
-    """Run a command's coroutine and end the process with its exit code; errors are said on stderr, with code 125."""
+    """Run a command's coroutine and end the process with its exit code, as `finish` does."""
     import uvloop
 
+    finish(lambda: uvloop.run(coroutine))
+
+
+def finish(work: Callable[[], int | None]) -> None:
+    """Do a command's work and end the process with its exit code; errors are said on stderr, with code 125."""
     try:
-        code = uvloop.run(coroutine)
+        code = work()
     except CorralError as error:
         terminal.error(error)
         code = EXIT_CORRAL

@@ -150,11 +150,6 @@ def _node_roles() -> Mapping[str, Sequence[Obj]]:
             allow(f"{READ} delete", "pods"),
             allow(READ, "leases", "coordination.k8s.io"),
         ],
-        "taint-eviction-controller": [
-            allow(READ, "nodes"),
-            allow(f"{READ} delete", "pods"),
-            allow("patch update", "pods/status"),
-        ],
         "pod-garbage-collector": [
             allow(f"{READ} delete", "pods"),
             allow("patch update", "pods/status"),

@@ -1,0 +1,178 @@
+"""`corral simulate`: what would happen, decided by the scheduler's own code on a copy of the cell."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from corral.base.errors import CorralError
+from corral.cli import terminal
+from corral.cli.session import finish
+from corral.cli.simulation import results, sources, tables
+from corral.cli.simulation.bar import bar
+from corral.kinds.selectors import LabelSelector
+from corral.scheduler.profile import PROFILES, SPREADING, Profile
+from corral.scheduler.simulator.cell import SimulatedCell
+from corral.scheduler.simulator.failure import choose, fail, labelled
+from corral.scheduler.simulator.fit import fit
+from corral.scheduler.simulator.scenario import Scenario
+
+_ZONE = "topology.kubernetes.io/zone"
+_FILE = click.Path(path_type=Path)
+_SOURCES = (
+    click.option("-f", "--from", "manifests", multiple=True, type=_FILE, metavar="FILE|DIR",
+                 help="Nodes, Pods and workloads as YAML or JSON (`kubectl get nodes,pods -A -o json`)."),
+    click.option("--machines", multiple=True, type=_FILE, metavar="CSV", help="Machines, one or `count` a row."),
+    click.option("--workloads", multiple=True, type=_FILE, metavar="CSV", help="Workloads, one a row."),
+    click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cell."),
+    click.option("--data-dir", metavar="DIR", envvar="CORRAL_DATA_DIR", help="Data directory of a cell here."),
+)  # fmt: skip
+_ANSWER = (
+    click.option("--seed", type=int, default=1, show_default=True, help="Breaks ties; the same seed, the same answer."),
+    click.option("-o", "--output", type=click.Choice(["wide", "json"]), help="Output format."),
+    click.option("--plot", type=_FILE, metavar="PNG", help="Draw the answer, too."),
+)
+_PROFILE = click.option(
+    "--profile", default=SPREADING.name, show_default=True, metavar="NAME", help=f"Placed by: {', '.join(PROFILES)}."
+)
+
+
+@click.group("simulate", short_help="Ask what would happen: does it fit, how few machines would do, what if some die.")
+def command() -> None:
+    """Ask what would happen, and touch nothing: the scheduler's own code decides on a copy of the cell.
+
+    The copy is of the live cell, together with what --from and --workloads add to it; if a file has machines, the live
+    cell is left out. Keep a copy with `corral simulate save`.
+    """
+
+
+def _simulation(*extra: Callable[..., Any]) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Make a subcommand of a function that takes the scenario first; it has the options of all, and `extra`."""
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
+        @wraps(function)
+        def subcommand(
+            *, manifests: Sequence[Path], machines: Sequence[Path], workloads: Sequence[Path], kubeconfig: str | None,
+            data_dir: str | None, **options: Any,
+        ) -> None:  # fmt: skip
+            def work() -> int | None:
+                given = sources.Sources(manifests, machines, workloads, kubeconfig, data_dir)
+                # The simulation runs outside of the event loop, so that Ctrl-C ends it at once.
+                scenario = asyncio.run(sources.load(given))
+                for line in scenario.notes:
+                    terminal.note(line)
+                return function(scenario, **options)
+
+            finish(work)
+
+        for option in reversed((*extra, *_SOURCES)):
+            subcommand = option(subcommand)
+        return subcommand
+
+    return decorate
+
+
+def _profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise CorralError(f"cannot place by {name!r}: there is no such profile", f"choose of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def _needs_machines(scenario: Scenario) -> None:
+    if not scenario.machines:
+        raise CorralError("cannot simulate without a machine", "add Nodes to --from, or rows to --machines")
+
+
+@command.command("fit", short_help="Does it fit? Where what waits would go, and why the rest stays out.")
+@_simulation(
+    _PROFILE,
+    click.option("--repack", is_flag=True, help="Place what runs anew, too, instead of leaving it where it is."),
+    *_ANSWER,
+)
+def fit_command(
+    scenario: Scenario, profile: str, repack: bool, seed: int, output: str | None, plot: Path | None
+) -> int:
+    """Place the pods that wait, and say where they go and why others go nowhere.
+
+    STRANDED is what is free on machines where it is of no use to a pod of this load that asks for it. The exit code is
+    0 if everything fits, else 1.
+    """
+    _needs_machines(scenario)
+    cell = SimulatedCell(scenario, _profile(profile), keep=not repack)
+    with bar("placing pods") as progress:
+        answer = fit(cell, datetime.now(UTC), random.Random(seed), progress)
+    _show(output, {"seed": seed, **results.of_fit(answer)}, tables.fit_words(answer, wide=output == "wide"))
+    return 0 if answer.fits else 1
+
+
+@command.command("fail", short_help="What if machines die? Who moves, who is pushed out, who is lost.")
+@click.argument("names", nargs=-1, metavar="[MACHINE]...")
+@_simulation(
+    click.option("--count", type=click.IntRange(min=1), help="So many machines, at random."),
+    click.option("--zone", help="All machines of a zone."),
+    click.option("-l", "--selector", metavar="LABELS", help="All machines with these labels."),
+    _PROFILE,
+    *_ANSWER,
+)
+def fail_command(
+    scenario: Scenario, names: tuple[str, ...], count: int | None, zone: str | None, selector: str | None, profile: str,
+    seed: int, output: str | None, plot: Path | None,
+) -> int:  # fmt: skip
+    """Let machines die at once, and place their pods anew: the more important push out the less important.
+
+    What waits is placed before. Pods of a DaemonSet end with their machine. The exit code is 0 if every pod finds
+    another machine, else 1.
+    """
+    _needs_machines(scenario)
+    cell, rng = SimulatedCell(scenario, _profile(profile)), random.Random(seed)
+    if sum(map(bool, (names, count, zone, selector))) != 1:
+        raise CorralError("cannot tell which machines die", "name them, or give one of --count, --zone and --selector")
+    if count:
+        dying = choose(cell, count, rng)
+    elif zone or selector:
+        dying = labelled(cell, LabelSelector.parse(selector or f"{_ZONE}={zone}"))
+    else:
+        dying = list(dict.fromkeys(names))
+    with bar("placing pods") as progress:
+        answer = fail(cell, dying, datetime.now(UTC), rng, progress)
+    _show(output, {"seed": seed, **results.of_failure(answer)}, tables.failure_words(answer, wide=output == "wide"))
+    return 0 if answer.survives else 1
+
+
+@command.command("policy", short_help="What if pods were placed by other rules? Profiles side by side.")
+@_simulation(
+    click.option("--profiles", default=",".join(PROFILES), show_default=True, metavar="NAMES", help="What to compare."),
+    *_ANSWER,
+)
+def policy_command(scenario: Scenario, profiles: str, seed: int, output: str | None, plot: Path | None) -> None:
+    """Pack everything anew, what runs and what waits, by each of several profiles."""
+    _needs_machines(scenario)
+    answers = []
+    for name in dict.fromkeys(filter(None, profiles.split(","))):
+        cell = SimulatedCell(scenario, _profile(name.strip()), keep=False)
+        with bar(f"placing pods by {name}") as progress:
+            answers.append(fit(cell, datetime.now(UTC), random.Random(seed), progress))
+    _show(output, {"seed": seed, "profiles": [results.of_fit(one) for one in answers]}, tables.policy_words(answers))
+
+
+@command.command("save", short_help="Write what placement knows of the cell to a file, to simulate from later.")
+@click.argument("path", type=_FILE, metavar="FILE")
+@_simulation()
+def save_command(scenario: Scenario, path: Path) -> None:
+    """Write machines, pods, namespaces and disruption budgets to FILE (`-`: to stdout); read it with --from.
+
+    Only what placement looks at is written: no images, commands, environments or secrets. The format is JSON, or YAML
+    if FILE ends in .yaml.
+    """
+    count = sources.save(scenario, path)
+    terminal.note(f"wrote {count:,} objects to {path}")
+
+
+def _show(output: str | None, data: dict[str, Any], words: Iterable[str]) -> None:
+    click.echo(json.dumps(data, indent=4) if output == "json" else "\n".join(words))

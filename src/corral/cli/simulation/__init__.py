@@ -1,0 +1,1 @@
+"""What `corral simulate` reads and shows; the commands themselves are in `corral.cli.simulate`."""

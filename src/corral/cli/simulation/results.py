@@ -1,0 +1,73 @@
+"""The simulator's answers as JSON; amounts are in thousandths of a core and in whole units of everything else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from corral.kinds.types import Key
+from corral.scheduler.simulator.failure import Failure
+from corral.scheduler.simulator.fit import Fit, Refusal, Totals
+
+
+def of_fit(fit: Fit) -> dict[str, Any]:
+    """`corral simulate fit`, and one profile of `corral simulate policy`."""
+    return {
+        "fits": fit.fits,
+        "profile": fit.profile,
+        "before": _totals(fit.before),
+        "after": _totals(fit.after),
+        "workloads": [
+            {"name": row.name, "band": row.band, "pods": row.pods, "placed": row.placed, "machines": row.machines}
+            for row in fit.workloads
+        ],
+        "placed": _machines(fit.outcome.placed),
+        "refused": [{**_pod(key), "reason": reason} for key, reason in fit.outcome.refused.items()],
+        "pushedOut": _machines(fit.outcome.evicted),
+        "reasons": _reasons(fit.refusals),
+    }
+
+
+def of_failure(failure: Failure) -> dict[str, Any]:
+    """`corral simulate fail`."""
+    bands = [
+        {
+            "band": loss.band,
+            "running": loss.running,
+            "displaced": loss.displaced,
+            "pushedOut": loss.pushed_out,
+            "placedAgain": loss.placed,
+            "lost": loss.lost,
+            "endedWithMachine": loss.ended,
+        }
+        for loss in failure.bands
+    ]
+    return {
+        "survives": failure.survives,
+        "profile": failure.profile,
+        "died": list(failure.died),
+        "before": _totals(failure.before),
+        "after": _totals(failure.after),
+        "bands": bands,
+        "placed": _machines(failure.outcome.placed),
+        "refused": [{**_pod(key), "reason": reason} for key, reason in failure.outcome.refused.items()],
+        "reasons": _reasons(failure.refusals),
+    }
+
+
+def _totals(totals: Totals) -> dict[str, Any]:
+    resources = {
+        use.name: {"allocatable": use.allocatable, "used": use.used, "stranded": use.stranded}
+        for use in totals.resources
+    }
+    return {"machines": totals.machines, "inUse": totals.in_use, "resources": resources}
+
+
+def _pod(key: Key) -> dict[str, str]:
+    return {"namespace": key.namespace, "pod": key.name}
+
+
+def _machines(placed: Mapping[Key, str]) -> list[dict[str, str]]:
+    return [{**_pod(key), "machine": machine} for key, machine in placed.items()]
+
+
+def _reasons(refusals: Sequence[Refusal]) -> list[dict[str, Any]]:
+    return [{"workload": one.workload, "pods": one.pods, "reason": one.reason} for one in refusals]

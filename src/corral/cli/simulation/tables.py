@@ -1,0 +1,145 @@
+"""The simulator's answers for people."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from corral.cli.terminal import columns
+from corral.scheduler.simulator.failure import Failure
+from corral.scheduler.simulator.fit import Fit, Refusal, Totals
+from corral.scheduler.simulator.usage import ResourceUse
+from corral.scheduler.snapshot import PODS
+
+T = TypeVar("T")
+_SHOWN = 12
+_NAMED = 3
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def amount(resource: str, value: int) -> str:
+    """An amount in the units of `pod_requests`, short: cores, bytes with a unit, or a number."""
+    if resource == "cpu":
+        return _short(value / 1000)
+    if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
+        size, unit = float(value), 0
+        while abs(size) >= 1024 and unit < len(_BINARY) - 1:
+            size, unit = size / 1024, unit + 1
+        return f"{_short(size)} {_BINARY[unit]}"
+    return f"{value:,}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def many(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def fit_words(fit: Fit, *, wide: bool) -> Iterator[str]:
+    """`corral simulate fit`."""
+    if fit.fits:
+        there = many(fit.after.machines, "machine")
+        yield f"It fits: {many(fit.asked, 'pod')} placed on {there}." if fit.asked else "It fits: no pod waits."
+    else:
+        yield f"It does not fit: {len(fit.outcome.refused):,} of {many(fit.asked, 'pod')} find no machine."
+    if fit.outcome.evicted:
+        yield f"Of those, {many(len(fit.outcome.evicted), 'pod')} had to make room for more important ones."
+    yield ""
+    yield _resources(fit.before, fit.after)
+    if fit.workloads:
+        yield ""
+        rows = [
+            [row.name, row.band, f"{row.pods:,}", f"{row.placed:,}", f"{row.machines:,}"]
+            for row in _first(sorted(fit.workloads, key=lambda row: row.placed - row.pods), wide)
+        ]
+        yield columns(["WORKLOAD", "BAND", "PODS", "PLACED", "MACHINES"], rows)
+        yield from _more(len(fit.workloads), wide, "workload")
+    yield from _refused(fit.refusals, wide)
+    if wide and fit.outcome.placed:
+        yield ""
+        rows = [[key.namespace, key.name, node] for key, node in fit.outcome.placed.items()]
+        yield columns(["NAMESPACE", "POD", "MACHINE"], rows)
+
+
+def _resources(before: Totals, after: Totals) -> str:
+    earlier = {use.name: use for use in before.resources}
+    rows = []
+    for use in after.resources:
+        first = earlier.get(use.name, ResourceUse(use.name, 0, 0, 0))
+        # Room for pods is worth a line where it may be what runs out.
+        enough = 0.5 if use.name == PODS else 0.0
+        if use.name not in ("cpu", "memory") and max(use.share(use.used), first.share(first.used)) <= enough:
+            continue
+        rows.append(
+            [
+                use.name,
+                amount(use.name, use.allocatable),
+                f"{first.share(first.used):.1%}",
+                f"{use.share(use.used):.1%}",
+                amount(use.name, use.free),
+                amount(use.name, use.stranded),
+            ]
+        )
+    return columns(["RESOURCE", "THERE IS", "BEFORE", "AFTER", "FREE", "STRANDED"], rows)
+
+
+def _refused(refusals: Sequence[Refusal], wide: bool) -> Iterator[str]:
+    if refusals:
+        yield ""
+        rows = [[one.workload, f"{one.pods:,}", one.reason] for one in _first(refusals, wide)]
+        yield columns(["STAYS OUT", "PODS", "WHY"], rows)
+        yield from _more(len(refusals), wide, "line")
+
+
+def _first(rows: Sequence[T], wide: bool) -> Sequence[T]:
+    return rows if wide else rows[:_SHOWN]
+
+
+def _more(count: int, wide: bool, noun: str) -> Iterator[str]:
+    if count > _SHOWN and not wide:
+        yield f"... and {many(count - _SHOWN, f'more {noun}')} (-o wide shows all)"
+
+
+def failure_words(failure: Failure, *, wide: bool) -> Iterator[str]:
+    """`corral simulate fail`."""
+    names = ", ".join(failure.died) if len(failure.died) <= _NAMED else many(len(failure.died), "machine")
+    lost = sum(loss.lost for loss in failure.bands)
+    displaced = sum(loss.displaced for loss in failure.bands)
+    head = f"{names} of {many(failure.before.machines, 'machine')} die: {many(displaced, 'pod')} must move"
+    yield f"{head}, and all find a machine." if failure.survives else f"{head}; {many(lost, 'pod')} find no machine."
+    yield ""
+    header = ["BAND", "RUNNING", "DISPLACED", "PUSHED OUT", "PLACED AGAIN", "LOST", "ENDED WITH MACHINE"]
+    rows = []
+    for loss in failure.bands:
+        counts = (loss.running, loss.displaced, loss.pushed_out, loss.placed, loss.lost, loss.ended)
+        rows.append([loss.band, *(f"{count:,}" for count in counts)])
+    yield columns(header, rows)
+    yield ""
+    yield _resources(failure.before, failure.after)
+    yield from _refused(failure.refusals, wide)
+
+
+def policy_words(fits: Sequence[Fit]) -> Iterator[str]:
+    """`corral simulate policy`."""
+    used = (use.name for use in fits[0].after.resources if any(_use(fit, use.name).used for fit in fits))
+    names = [name for name in used if name != PODS]
+    header = ["PROFILE", "PLACED", "STAY OUT", "MACHINES IN USE", *(f"{name.upper()} STRANDED" for name in names)]
+    rows = []
+    for fit in fits:
+        uses = [_use(fit, name) for name in names]
+        rows.append(
+            [
+                fit.profile,
+                f"{len(fit.outcome.placed):,}",
+                f"{len(fit.outcome.refused):,}",
+                f"{fit.after.in_use:,}",
+                *(f"{use.share(use.stranded):.1%}" for use in uses),
+            ]
+        )
+    yield columns(header, rows)
+
+
+def _use(fit: Fit, name: str) -> ResourceUse:
+    found: Mapping[str, ResourceUse] = {use.name: use for use in fit.after.resources}
+    return found.get(name, ResourceUse(name, 0, 0, 0))

@@ -1,1 +1,0 @@
-"""Taints that end pods: who must leave a machine, and when."""
