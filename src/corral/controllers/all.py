@@ -14,6 +14,7 @@ from corral.controllers.podgc.controller import PodGarbageCollector
 from corral.controllers.replicasets.controller import ReplicaSetController
 from corral.controllers.serviceaccounts.controller import RootCaController, ServiceAccountController
 from corral.controllers.statefulsets.controller import StatefulSetController
+from corral.controllers.tainteviction.controller import TaintEvictionController
 from corral.machinery.api import Background, Controller
 
 
@@ -38,6 +39,7 @@ def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Contr
         PodGarbageCollector(),
         DisruptionController(),
         NodeLifecycleController(node_grace),
+        TaintEvictionController(),
         GarbageCollector(),
     ]
 

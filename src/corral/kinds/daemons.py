@@ -3,6 +3,7 @@
 from typing import Final
 
 from corral.kinds.selectors import NodeSelector
+from corral.kinds.taints import read_taints, read_tolerations
 from corral.kinds.types import Obj
 
 _TOLERATED: Final = (
@@ -60,16 +61,6 @@ def belongs(spec: Obj, node: Obj) -> tuple[bool, bool]:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is not None and not NodeSelector.from_object(required).matches(labels, name):
         return False, False
-    bearable = tolerations(spec)
-    taints = (node.get("spec") or {}).get("taints") or ()
-    refused = {taint["effect"] for taint in taints if not any(_tolerates(one, taint) for one in bearable)}
+    held = read_tolerations({"tolerations": tolerations(spec)})
+    refused = {taint.effect for taint in read_taints(node) if not any(one.tolerates(taint) for one in held)}
     return not refused & {"NoSchedule", "NoExecute"}, "NoExecute" not in refused
-
-
-def _tolerates(toleration: Obj, taint: Obj) -> bool:
-    if toleration.get("effect") not in (None, "", taint["effect"]):
-        return False
-    key = toleration.get("key")
-    if toleration.get("operator") == "Exists":
-        return not key or key == taint["key"]
-    return bool(key == taint["key"] and (toleration.get("value") or "") == (taint.get("value") or ""))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from corral.kinds import conditions
 from corral.kinds.podspec import amounts
+from corral.kinds.taints import Taint, read_taints
 from corral.kinds.types import Obj
-from corral.scheduler.taints import Taint
 
 _BY_READINESS = {"False": "node.kubernetes.io/not-ready", "Unknown": "node.kubernetes.io/unreachable"}
 
@@ -29,10 +29,7 @@ def read_machine(node: Obj) -> Machine:
     """
     spec = node.get("spec") or {}
     metadata = node["metadata"]
-    taints = [
-        Taint(taint.get("key") or "", taint.get("value") or "", taint.get("effect") or "")
-        for taint in spec.get("taints") or ()
-    ]
+    taints = list(read_taints(node))
     ready = conditions.get(node, "Ready")
     implied = _BY_READINESS.get(ready.get("status") or "") if ready is not None else None
     if implied is not None and not any(taint.key == implied and taint.effect == "NoSchedule" for taint in taints):

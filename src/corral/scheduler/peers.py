@@ -13,8 +13,8 @@ import orjson
 
 from corral.kinds.podspec import priority
 from corral.kinds.selectors import LabelSelector, NodeSelector, Requirement
+from corral.kinds.taints import read_tolerations
 from corral.kinds.types import Obj
-from corral.scheduler.taints import read_tolerations
 from corral.scheduler.ties import Eligible, PeerSelector, Tie
 
 # kube-scheduler's HardPodAffinityWeight: how strongly a placed pod's required affinity pulls those it wants.
@@ -181,5 +181,5 @@ def _read_eligible(pod: Obj, constraint: Obj, keys: tuple[str, ...]) -> Eligible
         keys=keys,
         node_selector=tuple(sorted((spec.get("nodeSelector") or {}).items())) if by_affinity else (),
         affinity=NodeSelector.from_object(required) if by_affinity and required is not None else None,
-        tolerations=read_tolerations(pod) if by_taints else None,
+        tolerations=read_tolerations(spec) if by_taints else None,
     )

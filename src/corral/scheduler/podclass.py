@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from corral.kinds.podspec import HostPort, host_ports, pod_requests
 from corral.kinds.selectors import NodeSelector, Requirement, node_term
+from corral.kinds.taints import Taint, Toleration, read_tolerations
 from corral.kinds.types import Obj
 from corral.scheduler.peers import Peers
-from corral.scheduler.taints import Taint, Toleration, read_tolerations
 from corral.scheduler.ties import Tie
 
 # What scoring assumes of a pod that asks for nothing, so that such pods spread too (kube-scheduler/pkg/scheduler/util,
@@ -120,7 +120,7 @@ def read_class(pod: Obj, node_name: str, peers: Peers, mark: bytes, column: Call
             Preference(int(term.get("weight") or 0), *node_term(term.get("preference") or {}))
             for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
         ),
-        tolerations=read_tolerations(pod),
+        tolerations=read_tolerations(spec),
         peers=peers,
         alone=mark,
     )

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.kinds.podspec import HostPort
+from corral.kinds.taints import Taint
 from corral.kinds.types import Key, Obj
 from corral.scheduler.labels import LabelColumns
 from corral.scheduler.machine import Machine, read_allocatable, read_machine
 from corral.scheduler.peers import Peers, peers_fingerprint, read_peers
 from corral.scheduler.podclass import PodClass, fingerprint, read_class
-from corral.scheduler.taints import Taint
 from corral.scheduler.ties import Ties
 
 Rows: TypeAlias = slice | NDArray[np.intp]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.kinds.selectors import LabelSelector, NodeSelector
+from corral.kinds.taints import Toleration
 from corral.scheduler.labels import LabelColumns
-from corral.scheduler.taints import Toleration
 
 NOWHERE = LabelSelector(nothing=True)
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.kinds.taints import Taint, untolerated
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.taints import Taint, untolerated
 
 
 class Taints:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.kinds.taints import untolerated
 from corral.scheduler.filters.node_affinity import affinity_matches
 from corral.scheduler.peers import SpreadConstraint
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.taints import untolerated
 from corral.scheduler.ties import Eligible, Tie
 
 _UNEVEN = "node(s) didn't match pod topology spread constraints"

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.kinds.taints import Taint
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.taints import Taint
 
 _REASON = "node(s) were unschedulable"
 CORDONED = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")

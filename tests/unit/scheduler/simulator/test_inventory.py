@@ -12,7 +12,7 @@ from corral.kinds.types import Key
 from corral.scheduler.machine import read_allocatable, read_machine
 from corral.scheduler.simulator import csvtable, inventory
 from corral.scheduler.simulator.scenario import Scenario, Span, workload
-from corral.scheduler.taints import Taint
+from corral.kinds.taints import Taint
 
 
 def machines(text: str) -> list[tuple[str, dict[str, int]]]:

@@ -150,6 +150,11 @@ def _node_roles() -> Mapping[str, Sequence[Obj]]:
             allow(f"{READ} delete", "pods"),
             allow(READ, "leases", "coordination.k8s.io"),
         ],
+        "taint-eviction-controller": [
+            allow(READ, "nodes"),
+            allow(f"{READ} delete", "pods"),
+            allow("patch update", "pods/status"),
+        ],
         "pod-garbage-collector": [
             allow(f"{READ} delete", "pods"),
             allow("patch update", "pods/status"),

@@ -1,7 +1,7 @@
 """Taints of machines, tolerations of pods."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from corral.kinds.types import Obj
 
@@ -28,6 +28,8 @@ class Toleration:
     operator: str
     value: str
     effect: str
+    seconds: int | None = field(default=None, compare=False)
+    """How long it bears a taint that ends pods; None: for ever. What pods may go where does not depend on it."""
 
     def tolerates(self, taint: Taint) -> bool:
         """Whether `taint` does not keep a pod with this toleration away."""
@@ -40,13 +42,25 @@ class Toleration:
         return bool(self.key) and self.value == taint.value
 
 
-def read_tolerations(pod: Obj) -> tuple[Toleration, ...]:
-    """The tolerations of `pod`."""
+def read_taints(node: Obj) -> tuple[Taint, ...]:
+    """The taints of `node`."""
+    return tuple(
+        Taint(item.get("key") or "", item.get("value") or "", item.get("effect") or "")
+        for item in (node.get("spec") or {}).get("taints") or ()
+    )
+
+
+def read_tolerations(spec: Obj) -> tuple[Toleration, ...]:
+    """The tolerations in a pod's spec."""
     return tuple(
         Toleration(
-            item.get("key") or "", item.get("operator") or "Equal", item.get("value") or "", item.get("effect") or ""
+            item.get("key") or "",
+            item.get("operator") or "Equal",
+            item.get("value") or "",
+            item.get("effect") or "",
+            item.get("tolerationSeconds"),
         )
-        for item in (pod.get("spec") or {}).get("tolerations") or ()
+        for item in spec.get("tolerations") or ()
     )
 
 

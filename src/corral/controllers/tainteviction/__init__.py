@@ -1,0 +1,1 @@
+"""Taints that end pods: who must leave a machine, and when."""

@@ -1,0 +1,90 @@
+"""Ends pods whose time on a tainted machine is over."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from corral.base.clock import rfc3339
+from corral.client.api import STRATEGIC_MERGE_PATCH
+from corral.client.informer import Informer
+from corral.controllers.tainteviction.plan import leaves_in
+from corral.kinds.resources import NODES, PODS
+from corral.kinds.status import StatusError
+from corral.kinds.types import Key, Obj, Resource, key_of
+from corral.machinery.api import Done, Requeue, Result, Tools
+
+_MACHINE = "machine"
+
+
+class TaintEvictionController:
+    """Deletes pods from machines with NoExecute taints that they do not, or no longer, tolerate."""
+
+    name = "taint-eviction-controller"
+    reads = (PODS, NODES)
+    writes = ("pods", "pods/status")
+
+    _tools: Tools
+    _pods: Informer
+    _nodes: Informer
+
+    def start(self, tools: Tools) -> None:
+        """Take the tools."""
+        self._tools = tools
+        self._pods, self._nodes = map(tools.caches.get, self.reads)
+        self._pods.add_index(_MACHINE, lambda pod: [(pod.get("spec") or {}).get("nodeName") or ""])
+
+    def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
+        """The pod; the pods of a machine that has such taints."""
+        if resource == PODS:
+            return [key_of(obj)] if _has_to_ask(self._node_of(obj)) else []
+        if not _has_to_ask(obj):
+            return []
+        return [key_of(pod) for pod in self._pods.index(_MACHINE, obj["metadata"]["name"])]
+
+    def _node_of(self, pod: Obj) -> Obj | None:
+        name = (pod.get("spec") or {}).get("nodeName")
+        return self._nodes.get(Key("", name)) if name else None
+
+    async def reconcile(self, key: Key) -> Result:
+        """Delete the pod if its time is over; else look again when it will be."""
+        pod = self._pods.get(key)
+        node = self._node_of(pod) if pod is not None else None
+        if pod is None or node is None:
+            return Done()
+        now = self._tools.clock.now()
+        wait = leaves_in(pod, node, now)
+        if wait is None:
+            return Done()
+        if wait > 0:
+            return Requeue(wait)
+        await self._evict(pod, node["metadata"]["name"], now)
+        return Done()
+
+    async def _evict(self, pod: Obj, machine: str, now: datetime) -> None:
+        metadata = pod["metadata"]
+        name, namespace, uid = metadata["name"], metadata["namespace"], metadata["uid"]
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "lastTransitionTime": rfc3339(now),
+        }
+        patch: Obj = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
+        client = self._tools.client
+        try:
+            await client.patch(PODS, name, patch, namespace, STRATEGIC_MERGE_PATCH, "status")
+            await client.delete(PODS, name, namespace, uid=uid)
+        except StatusError as error:
+            # It is gone, or another pod has its name by now.
+            if error.code not in (404, 409):
+                raise
+            return
+        words = (
+            f"Marking for deletion Pod {namespace}/{name}: {machine} has a taint that it does not tolerate any longer"
+        )
+        self._tools.events.record(pod, "Normal", "TaintManagerEviction", words)
+
+
+def _has_to_ask(node: Obj | None) -> bool:
+    taints = ((node or {}).get("spec") or {}).get("taints") or ()
+    return any(taint.get("effect") == "NoExecute" for taint in taints)
