@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from corral.base.errors import CorralError
 from corral.kinds.podspec import pod_requests
+from corral.kinds.taints import Taint
 from corral.kinds.types import Key
 from corral.scheduler.machine import read_allocatable, read_machine
 from corral.scheduler.simulator import csvtable, inventory
 from corral.scheduler.simulator.scenario import Scenario, Span, workload
-from corral.kinds.taints import Taint
 
 
 def machines(text: str) -> list[tuple[str, dict[str, int]]]:
