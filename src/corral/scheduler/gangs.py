@@ -1,29 +1,13 @@
 """Gangs: pods that are placed together or not at all. Pure.
 
-A pod names its group in `spec.schedulingGroup` (Kubernetes 1.36, PodGroup of scheduling.k8s.io) or with the label of
-the coscheduling plugin (PodGroup of scheduling.x-k8s.io). The group says how many members it takes at least. What
-counts are members that have a machine and those that have succeeded: a member that failed is replaced, one that
-succeeded is not missed (Volcano's ReadyTaskNum). Once there are enough, each further member is a pod like any other;
-as long as there are not, those that wait go together.
+A PodGroup says how many members it takes at least. Once so many have a machine, or have succeeded, each further member
+is a pod like any other; as long as there are fewer, those that wait go together.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from corral.kinds.podspec import phase
-from corral.kinds.types import Key, Obj
-
-NATIVE = "scheduling.k8s.io"
-COSCHEDULING = "scheduling.x-k8s.io"
-LABEL = "scheduling.x-k8s.io/pod-group"
-
-
-class GangKey(NamedTuple):
-    """A PodGroup; the two kinds of that name are told apart by their API group."""
-
-    api_group: str
-    namespace: str
-    name: str
+from corral.kinds.podgroups import GangKey
+from corral.kinds.types import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +35,6 @@ class Gang:
     def shortage(self, fitting: int) -> str:
         """What to say when only `fitting` of the waiting members find a machine."""
         return f"pod group {self.key.name}: only {self.placed + fitting} of {self.minimum} members fit"
-
-
-def gang_of(pod: Obj) -> GangKey | None:
-    """The group that the pod names, if it names one."""
-    metadata = pod["metadata"]
-    reference = pod["spec"].get("schedulingGroup")
-    if reference and reference.get("podGroupName"):
-        return GangKey(NATIVE, metadata["namespace"], reference["podGroupName"])
-    name = (metadata.get("labels") or {}).get(LABEL)
-    return GangKey(COSCHEDULING, metadata["namespace"], name) if name else None
-
-
-def minimum_of(group: Obj) -> int:
-    """How many members a PodGroup of either kind takes at least; 0 if each is placed on its own."""
-    spec = group.get("spec") or {}
-    if group["apiVersion"].startswith(NATIVE):
-        return int(((spec.get("schedulingPolicy") or {}).get("gang") or {}).get("minCount") or 0)
-    return int(spec.get("minMember") or 0)
 
 
 class GangBook:
@@ -109,8 +75,3 @@ class GangBook:
 
 
 _NOBODY: frozenset[Key] = frozenset()
-
-
-def counts(pod: Obj) -> bool:
-    """Whether a member that was seen so counts."""
-    return phase(pod) == "Succeeded" or (bool(pod["spec"].get("nodeName")) and phase(pod) != "Failed")

@@ -15,9 +15,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from corral.kinds.podgroups import GangKey
 from corral.kinds.types import Key
 from corral.scheduler.candidates import CandidateCache
-from corral.scheduler.gangs import Gang, GangKey
+from corral.scheduler.gangs import Gang
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.preemption import Budget, Eviction, find_victims, spend, waits_for_victims
 from corral.scheduler.profile import SPREADING, Profile

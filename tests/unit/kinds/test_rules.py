@@ -10,6 +10,8 @@ from .conftest import Create, Update
 from .samples import container, job, meta, plain, pod, template, workload
 
 RBAC = "rbac.authorization.k8s.io"
+GROUPS = "scheduling.k8s.io/v1alpha2"
+GANG = {"schedulingPolicy": {"gang": {"minCount": 4}}}
 
 
 def named(obj: Obj, name: str) -> Obj:
@@ -205,6 +207,20 @@ OTHERS: list[tuple[Obj, str, str]] = [
         "value",
         "maximum allowed value",
     ),
+    (plain(GROUPS, "PodGroup", spec={"schedulingPolicy": {}}), "spec.schedulingPolicy", "must specify exactly one of"),
+    (
+        plain(GROUPS, "PodGroup", spec={"schedulingPolicy": {"gang": {"minCount": 0}}}),
+        "spec.schedulingPolicy.gang.minCount",
+        "must be greater than 0",
+    ),
+    (plain(GROUPS, "Workload", spec={"podGroupTemplates": []}), "spec.podGroupTemplates", "at least one item"),
+    (
+        plain(GROUPS, "Workload", spec={"podGroupTemplates": [{"name": "A", "schedulingPolicy": {"basic": {}}}]}),
+        "spec.podGroupTemplates[0].name",
+        "a lowercase RFC 1123 label must consist of",
+    ),
+    (pod(schedulingGroup={}), "spec.schedulingGroup.podGroupName", "exactly one field must be specified"),
+    (pod(schedulingGroup={"podGroupName": "A"}), "spec.schedulingGroup.podGroupName", "lowercase RFC 1123 subdomain"),
     (
         plain("coordination.k8s.io/v1", "Lease", spec={"leaseDurationSeconds": 0}),
         "spec.leaseDurationSeconds",
@@ -273,6 +289,9 @@ def test_refusals_name_the_field_in_kubernetes_words(create: Create, given: Obj,
             "system:x",
         ),
         plain("v1", "Node", namespace="", status={"capacity": {"cpu": 4}}),
+        plain(GROUPS, "PodGroup", spec={"schedulingPolicy": {"basic": {}}}),
+        plain(GROUPS, "Workload", spec={"podGroupTemplates": [{"name": "workers", **GANG}]}),
+        pod(schedulingGroup={"podGroupName": "train"}),
     ],
 )
 def test_good_objects_pass(create: Create, given: Obj) -> None:
@@ -297,6 +316,12 @@ def _changed(obj: Obj, **spec: Any) -> Obj:
             {"podManagementPolicy": "Parallel"},
             "spec",
             "updates to statefulset spec for fields other than",
+        ),
+        (
+            plain(GROUPS, "PodGroup", spec=GANG),
+            {"schedulingPolicy": {"gang": {"minCount": 5}}},
+            "spec",
+            "field is immutable",
         ),
         (job(), {"completions": 5}, "spec.completions", "field is immutable"),
         (job(), {"completionMode": "Indexed"}, "spec.completionMode", "field is immutable"),
@@ -324,6 +349,12 @@ def test_generation_counts_what_is_wanted_and_status_stays(create: Create, updat
     assert same["status"] == {"replicas": 1}
     more, _ = update(_changed(old, replicas=5), old)
     assert more["metadata"]["generation"] == 2
+
+
+def test_fields_of_features_that_are_off_are_dropped(create: Create) -> None:
+    obj, causes = create(plain(GROUPS, "PodGroup", spec={**GANG, "disruptionMode": "Pod", "priorityClassName": "x"}))
+    assert causes == []
+    assert obj["spec"] == GANG
 
 
 def test_a_frozen_config_map_stays(create: Create, update: Update) -> None:

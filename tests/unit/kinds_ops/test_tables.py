@@ -386,6 +386,27 @@ SELECTOR: Obj = {"matchLabels": {"z": "1"}, "matchExpressions": [{"key": "a", "o
             ["x", "50%", "N/A", 1, "5m"],
         ),
         (
+            "scheduling.k8s.io",
+            "podgroups",
+            an_object(
+                spec={
+                    "schedulingPolicy": {"gang": {"minCount": 2}},
+                    "podGroupTemplateRef": {"workload": {"workloadName": "w", "podGroupTemplateName": "t"}},
+                },
+                status={"conditions": [{"type": "PodGroupScheduled", "status": "False", "reason": "Unschedulable"}]},
+            ),
+            ["x", "Gang", "w", "Unschedulable", "5m"],
+        ),
+        (
+            "scheduling.k8s.io",
+            "podgroups",
+            an_object(
+                spec={"schedulingPolicy": {"basic": {}}},
+                status={"conditions": [{"type": "PodGroupScheduled", "status": "True", "reason": "Scheduled"}]},
+            ),
+            ["x", "Basic", "<none>", "Scheduled", "5m"],
+        ),
+        (
             "",
             "resourcequotas",
             an_object(status={"hard": {"limits.cpu": "2", "pods": "10", "cpu": "1000m"}, "used": {"pods": "3"}}),

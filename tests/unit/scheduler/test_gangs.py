@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corral.kinds.podgroups import GangKey
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler.candidates import CandidateCache
-from corral.scheduler.gangs import COSCHEDULING, LABEL, NATIVE, Gang, GangBook, GangKey, counts, gang_of, minimum_of
+from corral.scheduler.gangs import Gang, GangBook
 from corral.scheduler.plan import Bind, Decision, Pending, Preempt, Refuse, Wait, assign, plan
 from corral.scheduler.preemption import Budget
 from corral.scheduler.profile import SPREADING
@@ -23,7 +24,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def key_for(name: str) -> GangKey:
-    return GangKey(NATIVE, "default", name)
+    return GangKey("scheduling.k8s.io", "default", name)
 
 
 def snapshot_of(*nodes: Obj) -> Snapshot:
@@ -274,24 +275,6 @@ def test_of_two_gangs_that_do_not_fit_together_exactly_one_is_placed(
         assert sum(count > 0 for count in placed) == 1
 
 
-def test_a_pod_names_its_group_in_either_way() -> None:
-    native = pod("p", schedulingGroup={"podGroupName": "a"}, labels={LABEL: "b"})
-    assert gang_of(native) == GangKey(NATIVE, "default", "a")
-    assert gang_of(pod("p", labels={LABEL: "b"})) == GangKey(COSCHEDULING, "default", "b")
-    assert gang_of(pod("p", schedulingGroup={})) is None
-    assert gang_of(pod("p")) is None
-
-
-def test_a_group_of_either_kind_says_how_many() -> None:
-    def native(policy: Obj) -> Obj:
-        return {"apiVersion": f"{NATIVE}/v1alpha2", "kind": "PodGroup", "spec": {"schedulingPolicy": policy}}
-
-    assert minimum_of(native({"gang": {"minCount": 4}})) == 4
-    assert minimum_of(native({"basic": {}})) == 0
-    assert minimum_of({"apiVersion": f"{COSCHEDULING}/v1alpha1", "kind": "PodGroup", "spec": {"minMember": 3}}) == 3
-    assert minimum_of({"apiVersion": f"{COSCHEDULING}/v1alpha1", "kind": "PodGroup"}) == 0
-
-
 def test_the_book_counts_members_with_a_machine_and_those_that_succeeded() -> None:
     book, key = GangBook(), key_for("g")
     assert book.gang(key) == Gang(key, 0)
@@ -307,18 +290,3 @@ def test_the_book_counts_members_with_a_machine_and_those_that_succeeded() -> No
     assert book.gang(key) is None
     assert book.put(key, None)
     assert book.gang(key) == Gang(key, 0)
-
-
-@pytest.mark.parametrize(
-    ("node_name", "phase", "expected"),
-    [
-        ("", "Pending", False),
-        ("a", "Pending", True),
-        ("a", "Running", True),
-        ("a", "Succeeded", True),
-        ("a", "Failed", False),
-    ],
-)
-def test_which_members_count(node_name: str, phase: str, *, expected: bool) -> None:
-    member = {**pod("p", node_name=node_name), "status": {"phase": phase}}
-    assert counts(member) is expected

@@ -1,4 +1,6 @@
-"""The resources that Kubernetes 1.36 serves by default, as rows: stable versions; beta ones are off by default."""
+"""The resources that Kubernetes 1.36 serves by default, as rows: stable versions; beta ones are off by default.
+
+Of the alpha ones there are the groups of pods that the scheduler places together (feature gate GenericWorkload)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -201,6 +203,7 @@ def _policy() -> list[Row]:
     autoscaling = _Group("autoscaling", "v2").row
     autoscaling_v1 = _Group("autoscaling", "v1").row
     scheduling = _Group("scheduling.k8s.io", "v1").row
+    groups = _Group("scheduling.k8s.io", "v1alpha2").row
     hpa = ("horizontalpodautoscalers", "HorizontalPodAutoscaler", "hpa")
     return [
         autoscaling(*hpa, categories=_ALL, sub=("status",)),
@@ -211,6 +214,8 @@ def _policy() -> list[Row]:
         rbac("rolebindings", "RoleBinding"),
         rbac("roles", "Role"),
         scheduling("priorityclasses", "PriorityClass", "pc", cluster=True, generation=True),
+        groups("podgroups", "PodGroup", sub=("status",), generation=True),
+        groups("workloads", "Workload", generation=True),
     ]
 
 

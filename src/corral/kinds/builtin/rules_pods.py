@@ -6,6 +6,7 @@ from typing import Any, Final
 from corral.kinds.builtin.rules_affinity import check_affinity, check_spread, check_tolerations
 from corral.kinds.builtin.rules_common import in_range, is_ip, named, non_negative
 from corral.kinds.builtin.rules_containers import check_container
+from corral.kinds.builtin.rules_groups import check_group_reference
 from corral.kinds.builtin.rules_volumes import check_volumes
 from corral.kinds.schema.causes import duplicate, forbidden, invalid, required
 from corral.kinds.status import Cause
@@ -34,6 +35,7 @@ def check_pod_spec(spec: Mapping[str, Any], path: str, claims: Collection[str] =
     causes += _check_names(spec, path)
     causes += _check_dns(spec, path)
     causes += _check_gates(spec, path)
+    causes += check_group_reference(spec.get("schedulingGroup"), f"{path}.schedulingGroup")
     if spec.get("nodeSelector"):
         causes += validate_labels(spec["nodeSelector"], f"{path}.nodeSelector")
     if spec.get("tolerations"):

@@ -5,6 +5,7 @@ from typing import Any
 
 from corral.kinds.builtin import pods
 from corral.kinds.builtin import rules_core as core
+from corral.kinds.builtin import rules_groups as groups
 from corral.kinds.builtin import rules_policy as policy
 from corral.kinds.builtin import rules_workloads as workloads
 from corral.kinds.builtin.resources import Row
@@ -119,6 +120,8 @@ _RULES: Mapping[str, Mapping[str, Any]] = {
     "rbac.v1.Role": {"check": policy.check_role, "name_rule": path_segment},
     "rbac.v1.RoleBinding": {"check": policy.check_binding, "name_rule": path_segment},
     "scheduling.v1.PriorityClass": {"check": policy.check_priority_class},
+    "scheduling.v1alpha2.PodGroup": {"create": groups.drop_disabled, "check": groups.check_pod_group},
+    "scheduling.v1alpha2.Workload": {"create": groups.drop_disabled, "check": groups.check_workload},
     "storage.v1.StorageClass": {"check": policy.check_storage_class},
 }
 

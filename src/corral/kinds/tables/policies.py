@@ -1,7 +1,8 @@
-"""Tables of what bounds and scales workloads: disruption budgets, quotas, autoscalers."""
+"""Tables of what bounds, scales and groups pods: disruption budgets, quotas, autoscalers, pod groups."""
 
 from typing import Any, Final
 
+from corral.kinds import conditions
 from corral.kinds.tables.printer import AGE, NAME, Printers, number, of_spec, of_status, printer, spec, status, text
 from corral.kinds.tables.texts import NONE, UNKNOWN, UNSET, quantity_text
 from corral.kinds.types import Obj
@@ -69,6 +70,21 @@ def _current_of_v1(autoscaler: Obj) -> list[Obj]:
     return [] if used is None else [{"type": "Resource", "resource": {"current": {"averageUtilization": used}}}]
 
 
+def _policy(group: Obj) -> str:
+    policy = spec(group).get("schedulingPolicy") or {}
+    return next((title for name, title in (("gang", "Gang"), ("basic", "Basic")) if name in policy), NONE)
+
+
+def _workload(group: Obj) -> str:
+    reference = (spec(group).get("podGroupTemplateRef") or {}).get("workload") or {}
+    return reference.get("workloadName") or NONE
+
+
+def _scheduled(group: Obj) -> str:
+    found = conditions.get(group, "PodGroupScheduled") or {}
+    return str({"True": "Scheduled", "False": found.get("reason", "")}.get(found.get("status", ""), "Pending"))
+
+
 def _scale_target(autoscaler: Obj) -> str:
     reference = spec(autoscaler).get("scaleTargetRef") or {}
     return f"{reference.get('kind', '')}/{reference.get('name', '')}"
@@ -100,5 +116,8 @@ PRINTERS: Final[Printers] = {
         text("MaxPods", of_spec("maxReplicas", 0)),
         text("Replicas", of_status("currentReplicas")),
         AGE,
+    ),
+    ("scheduling.k8s.io", "podgroups"): printer(
+        NAME, text("Policy", _policy), text("Workload", _workload), text("Status", _scheduled), AGE
     ),
 }

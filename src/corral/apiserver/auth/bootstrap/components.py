@@ -66,6 +66,7 @@ def _scheduler() -> list[Obj]:
         allow(READ, "replicasets statefulsets", "apps"),
         allow(READ, "poddisruptionbudgets", "policy"),
         allow(READ, "priorityclasses", "scheduling.k8s.io"),
+        allow(READ, "podgroups", "scheduling.k8s.io scheduling.x-k8s.io"),
         allow(READ, "persistentvolumeclaims persistentvolumes"),
         allow("create", "tokenreviews", "authentication.k8s.io"),
         allow("create", "subjectaccessreviews", "authorization.k8s.io"),

@@ -74,6 +74,7 @@ def _edit() -> list[Obj]:
         allow(WRITE, "cronjobs jobs", "batch"),
         allow(WRITE, "horizontalpodautoscalers", "autoscaling"),
         allow(WRITE, "poddisruptionbudgets", "policy"),
+        allow(WRITE, "podgroups workloads", "scheduling.k8s.io scheduling.x-k8s.io"),
         allow(WRITE, "ingresses networkpolicies", "networking.k8s.io"),
         allow(f"{READ} {WRITE}", "leases", "coordination.k8s.io"),
         # Sources are content-addressed uploads: whoever may run a program may send it, and fetch its results.
@@ -92,6 +93,7 @@ def _view() -> list[Obj]:
         allow(READ, "cronjobs cronjobs/status jobs jobs/status", "batch"),
         allow(READ, "horizontalpodautoscalers horizontalpodautoscalers/status", "autoscaling"),
         allow(READ, "poddisruptionbudgets poddisruptionbudgets/status", "policy"),
+        allow(READ, "podgroups podgroups/status workloads", "scheduling.k8s.io scheduling.x-k8s.io"),
         allow(READ, "ingresses ingresses/status networkpolicies", "networking.k8s.io"),
         allow(READ, "pods", "metrics.k8s.io"),
         allow("get", "pods/why", "corral.dev"),
