@@ -4,6 +4,7 @@ from corral.controllers.cronjobs.controller import CronJobController
 from corral.controllers.daemonsets.controller import DaemonSetController
 from corral.controllers.deployments.controller import DeploymentController
 from corral.controllers.disruption.controller import DisruptionController
+from corral.controllers.endpoints.controller import EndpointsController, EndpointSliceController
 from corral.controllers.garbagecollector.controller import GarbageCollector
 from corral.controllers.jobs.controller import JobController
 from corral.controllers.jobs.expiry import TtlAfterFinishedController
@@ -36,6 +37,8 @@ def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Contr
         DeploymentController(),
         DaemonSetController(),
         StatefulSetController(),
+        EndpointsController(),
+        EndpointSliceController(),
         PodGarbageCollector(),
         DisruptionController(),
         NodeLifecycleController(node_grace),
