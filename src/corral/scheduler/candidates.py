@@ -28,7 +28,7 @@ class Candidates:
         self._snapshot = snapshot
         self._pod = pod
         self._profile = profile
-        self._shape = -1
+        self._shape = -1, -1
         self._seen = 0
         self._allowed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self._counts: list[tuple[ShapeScore, float, NDArray[np.float64]]] = []
@@ -56,7 +56,7 @@ class Candidates:
 
     def _refresh(self) -> None:
         snapshot = self._snapshot
-        if self._shape != snapshot.shape:
+        if self._shape != self._current():
             self._rebuild()
             return
         if self._seen == snapshot.used.end:
@@ -69,6 +69,10 @@ class Candidates:
             rows = np.fromiter(changed, dtype=np.intp, count=len(changed))
             self._fill[rows] = self._judge(rows)
 
+    def _current(self) -> tuple[int, int]:
+        """What the machines were like, and for pods with claims the storage."""
+        return self._snapshot.shape, self._snapshot.volumes.version if self._pod.claims else 0
+
     def _rebuild(self) -> None:
         snapshot, pod = self._snapshot, self._pod
         allowed = snapshot.alive.copy()
@@ -79,7 +83,7 @@ class Candidates:
         counted = ((score, weight, score.count(snapshot, pod)) for score, weight in self._profile.shape)
         self._counts = [(score, weight, counts) for score, weight, counts in counted if counts is not None]
         self._allowed = allowed
-        self._shape, self._seen = snapshot.shape, snapshot.used.end
+        self._shape, self._seen = self._current(), snapshot.used.end
         self._fill = self._judge(slice(None))
 
     def _judge(self, rows: Rows) -> NDArray[np.float64]:

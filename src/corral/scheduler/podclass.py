@@ -16,8 +16,11 @@ from corral.kinds.podspec import HostPort, host_ports, pod_requests
 from corral.kinds.selectors import NodeSelector, Requirement, node_term
 from corral.kinds.taints import Taint, Toleration, read_tolerations
 from corral.kinds.types import Obj
+from corral.kinds.storage import claims_of
+from corral.kinds.types import Key, Obj
 from corral.scheduler.peers import Peers
 from corral.scheduler.ties import Tie
+from corral.scheduler.volumes import ClaimUse
 
 # What scoring assumes of a pod that asks for nothing, so that such pods spread too (kube-scheduler/pkg/scheduler/util,
 # DefaultMilliCPURequest and DefaultMemoryRequest).
@@ -54,6 +57,8 @@ class PodClass:
     preferences: tuple[Preference, ...]
     tolerations: tuple[Toleration, ...]
     peers: Peers
+    claims: tuple[ClaimUse, ...]
+    """The claims that its volumes use. A class with claims is of one namespace."""
     alone: bytes
     """Equal for classes that differ in `peers` only."""
 
@@ -80,12 +85,25 @@ def fingerprint(pod: Obj, node_name: str) -> bytes:
         spec.get("hostNetwork"),
         [_needs(container) for container in spec.get("containers") or ()],
         [_needs(container) for container in spec.get("initContainers") or ()],
+        read_claims(pod),
     ]
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 
 
 def _needs(container: Obj) -> list[Any]:
     return [container.get("resources"), container.get("ports"), container.get("restartPolicy")]
+
+
+def read_claims(pod: Obj) -> tuple[ClaimUse, ...]:
+    """The claims that the pod's volumes use."""
+    if not (pod.get("spec") or {}).get("volumes"):
+        return ()
+    metadata = pod["metadata"]
+    namespace = metadata.get("namespace") or ""
+    return tuple(
+        ClaimUse(Key(namespace, name), *((metadata["name"], metadata.get("uid", "")) if own else ()))
+        for name, own in claims_of(pod)
+    )
 
 
 def read_class(pod: Obj, node_name: str, peers: Peers, mark: bytes, column: Callable[[str], int]) -> PodClass:
@@ -122,5 +140,6 @@ def read_class(pod: Obj, node_name: str, peers: Peers, mark: bytes, column: Call
         ),
         tolerations=read_tolerations(spec),
         peers=peers,
+        claims=read_claims(pod),
         alone=mark,
     )

@@ -12,6 +12,7 @@ from corral.scheduler.filters.resources import Resources
 from corral.scheduler.filters.taints import Taints
 from corral.scheduler.filters.topology_spread import TopologySpread
 from corral.scheduler.filters.unschedulable import Unschedulable
+from corral.scheduler.filters.volumes import VolumeBinding, VolumeUse
 from corral.scheduler.scores import PeerScore, RowScore, ShapeScore
 from corral.scheduler.scores.fill import Balanced, LeastAllocated, MostAllocated
 from corral.scheduler.scores.node_affinity import PreferredAffinity
@@ -31,11 +32,11 @@ class Profile:
     rows: Sequence[tuple[RowScore, float]]
     shape: Sequence[tuple[ShapeScore, float]] = ((PreferredTaints(), 3.0), (PreferredAffinity(), 2.0))
     peers: Sequence[tuple[PeerScore, float]] = ((PreferredSpread(), 2.0), (PreferredPodAffinity(), 2.0))
-    shape_filters: Sequence[Filter] = (Unschedulable(), NodeName(), Taints(), NodeAffinity())
-    """Rules that only a change of a machine itself can turn over."""
+    shape_filters: Sequence[Filter] = (Unschedulable(), NodeName(), Taints(), NodeAffinity(), VolumeBinding())
+    """Rules that only a change of a machine itself, or of the pod's storage, can turn over."""
     row_filters: Sequence[RowFilter] = (Ports(),)
     """Rules, besides that of resources, that only a pod on the same machine can turn over."""
-    peer_filters: Sequence[Filter] = (TopologySpread(), PodAffinity())
+    peer_filters: Sequence[Filter] = (VolumeUse(), TopologySpread(), PodAffinity())
     """Rules that pods on other machines can turn over."""
 
     @property

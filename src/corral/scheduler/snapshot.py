@@ -27,6 +27,7 @@ from corral.scheduler.machine import Machine, read_allocatable, read_machine
 from corral.scheduler.peers import Peers, peers_fingerprint, read_peers
 from corral.scheduler.podclass import PodClass, fingerprint, read_class
 from corral.scheduler.ties import Ties
+from corral.scheduler.volumes import Volumes
 
 Rows: TypeAlias = slice | NDArray[np.intp]
 """Some rows of the arrays."""
@@ -119,6 +120,7 @@ class Snapshot:
         self.nominations: dict[Key, str] = {}
         """Pods that are placed only to keep the room for them that pods about to end still take, and where."""
         self.ties = Ties(self._placed)
+        self.volumes = Volumes()
         self.shape = 0
         self.used = RowLog()
         self._population: Counter[int] = Counter()
@@ -266,6 +268,9 @@ class Snapshot:
         for port in pod_class.ports:
             self.ports.setdefault((port.protocol, port.port), {}).setdefault(row, Counter())[port.ip] += 1
         self.ties.count(pod_class.peers, row, 1, self.shape)
+        if pod_class.claims:
+            machine = self._record(row).machine
+            self.volumes.place(key, pod_class.claims, node, machine.labels if machine is not None else {})
         self.used.add(row)
 
     def nominate(self, key: Key, pod_class: PodClass, node: str) -> None:
@@ -314,6 +319,8 @@ class Snapshot:
         for port in pod_class.ports:
             self._free_port(row, port)
         self.ties.count(pod_class.peers, row, -1, self.shape)
+        if pod_class.claims:
+            self.volumes.remove(key, pod_class.claims, self._record(row).name)
         self.used.add(row)
         self._release(row)
         return True

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from corral.kinds import conditions
+from corral.kinds.storage import claims_of
 from corral.kinds.types import Obj
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
@@ -20,6 +21,7 @@ _POD_SPEC = (
     "tolerations",
     "topologySpreadConstraints",
 )
+_CLAIMING = frozenset({"persistentVolumeClaim", "ephemeral"})
 _CONTAINER = ("name", "ports", "resources", "restartPolicy")
 
 
@@ -30,6 +32,8 @@ def trim_pod(pod: Obj) -> Obj:
     for field in ("containers", "initContainers"):
         if spec.get(field):
             kept[field] = [_pick(container, _CONTAINER) for container in spec[field]]
+    if spec.get("volumes") and claims_of(pod):
+        kept["volumes"] = [_trim_volume(volume) for volume in spec["volumes"] if volume.keys() & _CLAIMING]
     scheduled = conditions.get(pod, "PodScheduled")
     return {
         **_pick(pod, ("kind", "apiVersion")),
@@ -40,6 +44,11 @@ def trim_pod(pod: Obj) -> Obj:
             "conditions": [scheduled] if scheduled is not None else [],
         },
     }
+
+
+def _trim_volume(volume: Obj) -> Obj:
+    """Which claim it uses, without the template of one."""
+    return {name: {} if name == "ephemeral" else value for name, value in volume.items()}
 
 
 def trim_node(node: Obj) -> Obj:
