@@ -164,9 +164,7 @@ def read_volume(obj: Obj) -> Volume:
 
 def read_reference(reference: Obj) -> ClaimReference:
     """The meaning of a volume's `claimRef`."""
-    return ClaimReference(
-        Key(reference.get("namespace", ""), reference.get("name", "")), reference.get("uid") or ""
-    )
+    return ClaimReference(Key(reference.get("namespace", ""), reference.get("name", "")), reference.get("uid") or "")
 
 
 def read_class(obj: Obj) -> StorageClass:

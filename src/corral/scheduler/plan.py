@@ -56,12 +56,16 @@ class Refuse:
     reasons: Mapping[str, int]
     group: str = ""
     """What the pod's gang lacks, if the pod belongs to one; the reasons are those of one of its members."""
+    obstacle: str = ""
+    """Why it could go nowhere whatever the machines, if so."""
 
     @property
     def message(self) -> str:
         """What the event says, in kube-scheduler's words."""
         text = "no nodes available to schedule pods"
-        if self.machines:
+        if self.machines and self.obstacle:
+            text = f"0/{self.machines} nodes are available: {self.obstacle}."
+        elif self.machines:
             reasons = sorted(f"{count} {reason}" for reason, count in self.reasons.items())
             text = f"0/{self.machines} nodes are available: {', '.join(reasons)}."
         return f"{self.group}: {text}" if self.group else text
@@ -295,6 +299,9 @@ def _rank(pod: Pending) -> tuple[int, int, Key]:
 
 def refuse(snapshot: Snapshot, key: Key, pod: PodClass, profile: Profile) -> Refuse:
     """Why no machine takes the pod: per machine, the reasons of the first rule that refuses it."""
+    obstacle = snapshot.volumes.obstacle(pod.claims)
+    if obstacle:
+        return Refuse(key, len(snapshot), {obstacle: len(snapshot)}, obstacle=obstacle)
     reasons: Counter[str] = Counter()
     left = snapshot.alive.copy()
     for rule in profile.filters:

@@ -85,7 +85,7 @@ def fingerprint(pod: Obj, node_name: str) -> bytes:
         spec.get("hostNetwork"),
         [_needs(container) for container in spec.get("containers") or ()],
         [_needs(container) for container in spec.get("initContainers") or ()],
-        read_claims(pod),
+        [[use.key.namespace, use.key.name, use.uid] for use in read_claims(pod)],
     ]
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 

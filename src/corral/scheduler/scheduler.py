@@ -18,7 +18,7 @@ from corral.kinds.podspec import is_terminal, priority
 from corral.kinds.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError, not_found
-from corral.kinds.types import Key, Obj
+from corral.kinds.types import Key, Obj, key_of
 from corral.machinery.events import EventRecorder
 from corral.scheduler.binder import Binder, Outcome
 from corral.scheduler.candidates import CandidateCache
@@ -27,7 +27,10 @@ from corral.scheduler.preemption import Budget
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.storage import Storage
 from corral.scheduler.trim import trim_budget, trim_namespace, trim_node, trim_pod
+from corral.scheduler.volumebinder import VolumeBindingError
+from corral.scheduler.volumes import Binding
 from corral.scheduler.why import explain
 
 _log = logging.getLogger(__name__)
@@ -78,6 +81,10 @@ class Scheduler:
         """Whether something changed that may let any refused pod fit."""
         self._placed = False
         """Whether a pod was placed, which may let those fit that depend on where others are."""
+        self._restocked = False
+        """Whether storage changed, which may let pods with claims fit."""
+        self._claims_changed: set[Key] = set()
+        self._storage = Storage(client, self._snapshot.volumes, self._on_storage, clock=clock, rng=rng)
         self._namespaces.on_event(self._on_namespace)
         self._disruptions.on_event(self._on_budget)
         self._nodes.on_event(self._on_node)
@@ -87,7 +94,7 @@ class Scheduler:
         """Schedule until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             # Pods last: what they are judged by should be known by then.
-            informers = (self._namespaces, self._disruptions, self._nodes, self._pods)
+            informers = (self._namespaces, self._disruptions, self._nodes, *self._storage.informers, self._pods)
             for informer in informers:
                 tasks.create_task(informer.run(), name=f"scheduler-{informer.resource.plural}")
             tasks.create_task(self._recorder.run(), name="scheduler-events")
@@ -128,7 +135,9 @@ class Scheduler:
         if isinstance(decision, Bind):
             self._note_placed()
             self._assumed[key] = pod["metadata"].get("uid", "")
-            tasks.create_task(self._binder.bind(pod, decision.node), name=f"bind {key}")
+            binding = self._snapshot.volumes.binding(key)
+            work = self._bind_with_volumes(pod, decision.node, binding) if binding else None
+            tasks.create_task(work or self._binder.bind(pod, decision.node), name=f"bind {key}")
             return
         self._queue.refused(key, self._clock.monotonic())
         if isinstance(decision, Preempt):
@@ -140,18 +149,34 @@ class Scheduler:
         nominated = self._snapshot.nominations.get(key, "")
         tasks.create_task(self._binder.report(pod, decision.message, nominated=nominated), name=f"report {key}")
 
+    async def _bind_with_volumes(self, pod: Obj, node: str, binding: Binding) -> None:
+        """Bind the pod's claims, then the pod."""
+        key = key_of(pod)
+        try:
+            await self._storage.binder.bind(binding, node)
+        except (VolumeBindingError, StatusError, OSError) as error:
+            _log.info("cannot bind the volumes of %s on %s, will decide anew: %s", key, node, error)
+            message = f'running PreBind plugin "VolumeBinding": binding volumes: {error}'
+            self._recorder.record(pod, "Warning", "FailedScheduling", message)
+            self._bound(Outcome(key, pod["metadata"].get("uid", ""), bound=False))
+            return
+        await self._binder.bind(pod, node)
+
     def _retry_refused(self) -> None:
         if self._reshaped:
             self._queue.retry_all()
         if self._freed:
             for key in self._snapshot.nominations:
                 self._queue.retry(key)
-        if self._freed or self._placed:
+        if self._freed or self._placed or self._restocked:
             for pod_class in self._queue.refused_classes():
-                concerned = self._freed or pod_class.peers.gains_by_others
-                if concerned and self._cache.fits_somewhere(pod_class):
+                concerned = self._freed or pod_class.peers.gains_by_others or (self._restocked and pod_class.claims)
+                # A claim of its own that changed gives it another reason at least.
+                fits = not self._claims_changed.isdisjoint(use.key for use in pod_class.claims)
+                if fits or (concerned and self._cache.fits_somewhere(pod_class)):
                     self._queue.retry_class(pod_class)
-        self._reshaped = self._freed = self._placed = False
+        self._reshaped = self._freed = self._placed = self._restocked = False
+        self._claims_changed.clear()
 
     async def _changed(self) -> None:
         """Return when something happened or a rest ends."""
@@ -194,6 +219,13 @@ class Scheduler:
         self._snapshot.put_namespace(event.key.name, labels)
         if self._snapshot.shape != shape:
             self._reshaped = self._freed = True
+            self._wake.set()
+
+    def _on_storage(self, claim: Key | None) -> None:
+        if self._queue.any_refused:
+            self._restocked = True
+            if claim is not None:
+                self._claims_changed.add(claim)
             self._wake.set()
 
     def _on_budget(self, event: Event) -> None:

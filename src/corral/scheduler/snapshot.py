@@ -149,6 +149,7 @@ class Snapshot:
         special: dict[str, Any] = {
             "ties": other.ties,
             "labels": self.labels.copy(),
+            "volumes": self.volumes.copy(),
             "used": RowLog(),
             "_rows": [None if record is None else record.copy(classes) for record in self._rows],
             **{name: weakref.WeakValueDictionary(_moved(getattr(self, name), classes)) for name in _CLASSES},

@@ -7,6 +7,7 @@ from corral.kinds.storage import claims_of
 from corral.kinds.types import Obj
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
+_STORAGE_METADATA = (*_METADATA, "annotations", "ownerReferences")
 _POD_SPEC = (
     "affinity",
     "hostNetwork",
@@ -63,6 +64,11 @@ def trim_node(node: Obj) -> Obj:
             "conditions": [ready] if ready is not None else [],
         },
     }
+
+
+def trim_storage(obj: Obj) -> Obj:
+    """A claim, a volume, a class of storage or a CSINode without the record of who wrote it."""
+    return {**obj, "metadata": _pick(obj["metadata"], _STORAGE_METADATA)}
 
 
 def trim_budget(budget: Obj) -> Obj:

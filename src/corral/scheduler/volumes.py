@@ -77,6 +77,18 @@ class Volumes:
         """How many placed pods on which machine use a claim."""
         self._used_on: dict[str, Counter[Key]] = {}
 
+    def copy(self) -> "Volumes":
+        """Another one with the same content."""
+        other = Volumes()
+        other.version = self.version
+        for name in ("claims", "volumes", "classes", "limits", "_bindings"):
+            setattr(other, name, getattr(self, name).copy())
+        for name in ("_by_class", "_referring", "_users", "_used_on"):
+            setattr(other, name, {key: value.copy() for key, value in getattr(self, name).items()})
+        for name in ("_given", "_selected"):
+            setattr(other, name, {key: (what, pods.copy()) for key, (what, pods) in getattr(self, name).items()})
+        return other
+
     # What the API says
 
     def put_claim(self, key: Key, claim: Claim | None) -> bool:
