@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from corral.kinds.podspec import HostPort, host_ports, pod_requests
 from corral.kinds.selectors import NodeSelector, Requirement, node_term
-from corral.kinds.taints import Taint, Toleration, read_tolerations
-from corral.kinds.types import Obj
 from corral.kinds.storage import claims_of
+from corral.kinds.taints import Taint, Toleration, read_tolerations
 from corral.kinds.types import Key, Obj
 from corral.scheduler.peers import Peers
 from corral.scheduler.ties import Tie

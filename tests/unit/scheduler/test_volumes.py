@@ -81,7 +81,8 @@ def test_a_pod_without_claims_is_not_concerned() -> None:
     snapshot = cell(node("a"))
     pod_class = snapshot.classify(pod("p", volumes=[{"name": "x", "emptyDir": {}}]))
     assert pod_class is snapshot.classify(pod("q"))
-    assert BINDING.passes(snapshot, pod_class) is None and USE.passes(snapshot, pod_class) is None
+    assert BINDING.passes(snapshot, pod_class) is None
+    assert USE.passes(snapshot, pod_class) is None
 
 
 DELETING = claim("c")
@@ -203,7 +204,8 @@ def test_what_was_decided_for_one_pod_is_taken_for_the_next() -> None:
     ]
     first, second = assign(cache, wanted, NOW, random.Random(1))
     assert first == Bind(Key("default", "p"), "b")
-    assert isinstance(second, Refuse) and second.reasons == {NONE_FOUND: 2}
+    assert isinstance(second, Refuse)
+    assert second.reasons == {NONE_FOUND: 2}
     assert snapshot.volumes.binding(Key("default", "p")) == Binding((("v", Key("default", "x")),))
     snapshot.remove(Key("default", "p"))
     assert assign(cache, wanted[1:], NOW, random.Random(1))[0] == Bind(Key("default", "q"), "b")
@@ -214,7 +216,8 @@ def test_pods_that_share_a_claim_to_provision_meet_on_the_machine_of_the_first()
     cache = CandidateCache(snapshot, SPREADING)
     wanted = [Pending(Key("default", name), snapshot.classify(user(name, "c"))) for name in ("p", "q", "r")]
     decisions = assign(cache, wanted, NOW, random.Random(3))
-    assert len({decision.node for decision in decisions if isinstance(decision, Bind)}) == 1 and len(decisions) == 3
+    assert len({decision.node for decision in decisions if isinstance(decision, Bind)}) == 1
+    assert len(decisions) == 3
     # As long as one of them is there, the others follow.
     there = snapshot.node_of(Key("default", "p"))
     snapshot.remove(Key("default", "p"))
@@ -234,7 +237,8 @@ def test_news_about_storage_are_seen_by_those_who_asked_before() -> None:
     cache = CandidateCache(snapshot, SPREADING)
     pod_class = snapshot.classify(user("p", "c"))
     plain = snapshot.classify(pod("q"))
-    assert not cache.fits_somewhere(pod_class) and cache.fits_somewhere(plain)
+    assert not cache.fits_somewhere(pod_class)
+    assert cache.fits_somewhere(plain)
     put(snapshot, volume("v", on="a"))
     assert cache.fits_somewhere(pod_class)
     snapshot.volumes.put_volume("v", None)
@@ -255,7 +259,7 @@ def test_a_claim_for_one_pod_is_used_by_one_pod() -> None:
 def test_a_machine_has_no_more_volumes_of_a_driver_than_it_can_use() -> None:
     objects: list[Obj] = [node("a"), node("b")]
     for number in range(3):
-        source = {"hostPath": None, "csi": {"driver": "disk.example.com", "volumeHandle": f"h{number}"}}
+        source: Obj = {"hostPath": None, "csi": {"driver": "disk.example.com", "volumeHandle": f"h{number}"}}
         objects += [
             volume(f"v{number}", of=f"c{number}", **source),
             claim(f"c{number}", volume=f"v{number}", bound=True),
@@ -320,7 +324,8 @@ def test_all_machines_at_once_or_one_by_one_is_the_same(
     if isinstance(decision, Bind):
         binding = snapshot.volumes.binding(decision.pod)
         given = [name for name, _ in binding.volumes]
-        assert len(given) == len(set(given)) and len(given) + len(binding.provisions) == len(asked)
+        assert len(given) == len(set(given))
+        assert len(given) + len(binding.provisions) == len(asked)
         for name in given:
             assert snapshot.volumes.volumes[name].reaches({"kubernetes.io/hostname": decision.node}, decision.node)
         copied = snapshot.copy()
