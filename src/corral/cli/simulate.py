@@ -14,14 +14,16 @@ import click
 from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.cli.session import finish
-from corral.cli.simulation import results, sources, tables
+from corral.cli.simulation import plots, results, sources, tables
 from corral.cli.simulation.bar import bar
 from corral.kinds.selectors import LabelSelector
+from corral.kinds.types import Obj
 from corral.scheduler.profile import PROFILES, SPREADING, Profile
-from corral.scheduler.simulator.cell import SimulatedCell
+from corral.scheduler.simulator.cell import Progress, SimulatedCell
+from corral.scheduler.simulator.compaction import Compaction, compact
 from corral.scheduler.simulator.failure import choose, fail, labelled
 from corral.scheduler.simulator.fit import fit
-from corral.scheduler.simulator.scenario import Scenario
+from corral.scheduler.simulator.scenario import Scenario, asks
 
 _ZONE = "topology.kubernetes.io/zone"
 _FILE = click.Path(path_type=Path)
@@ -42,8 +44,21 @@ _PROFILE = click.option(
     "--profile", default=SPREADING.name, show_default=True, metavar="NAME", help=f"Placed by: {', '.join(PROFILES)}."
 )
 
+_PROFILES = click.option(
+    "--profiles", default=",".join(PROFILES), show_default=True, metavar="NAMES", help="What to compare."
+)
 
-@click.group("simulate", short_help="Ask what would happen: does it fit, how few machines would do, what if some die.")
+
+class _InOrder(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    "simulate",
+    cls=_InOrder,
+    short_help="Ask what would happen: does it fit, how few machines would do, what if some die.",
+)
 def command() -> None:
     """Ask what would happen, and touch nothing: the scheduler's own code decides on a copy of the cell.
 
@@ -62,6 +77,7 @@ def _simulation(*extra: Callable[..., Any]) -> Callable[[Callable[..., int | Non
             data_dir: str | None, **options: Any,
         ) -> None:  # fmt: skip
             def work() -> int | None:
+                plots.check(options.get("plot"))
                 given = sources.Sources(manifests, machines, workloads, kubeconfig, data_dir)
                 # The simulation runs outside of the event loop, so that Ctrl-C ends it at once.
                 scenario = asyncio.run(sources.load(given))
@@ -82,6 +98,13 @@ def _profile(name: str) -> Profile:
     if name not in PROFILES:
         raise CorralError(f"cannot place by {name!r}: there is no such profile", f"choose of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def _chosen(names: str) -> list[Profile]:
+    chosen = [_profile(name) for name in dict.fromkeys(names.replace(",", " ").split())]
+    if not chosen:
+        raise CorralError("cannot compare without a profile", f"choose of {', '.join(PROFILES)}")
+    return chosen
 
 
 def _needs_machines(scenario: Scenario) -> None:
@@ -108,6 +131,8 @@ def fit_command(
     with bar("placing pods") as progress:
         answer = fit(cell, datetime.now(UTC), random.Random(seed), progress)
     _show(output, {"seed": seed, **results.of_fit(answer)}, tables.fit_words(answer, wide=output == "wide"))
+    if plot is not None:
+        plots.draw_fit(answer, plot)
     return 0 if answer.fits else 1
 
 
@@ -142,23 +167,74 @@ def fail_command(
     with bar("placing pods") as progress:
         answer = fail(cell, dying, datetime.now(UTC), rng, progress)
     _show(output, {"seed": seed, **results.of_failure(answer)}, tables.failure_words(answer, wide=output == "wide"))
+    if plot is not None:
+        plots.draw_failure(answer, plot)
     return 0 if answer.survives else 1
+
+
+@command.command("compact", short_help="How few machines would do? Cell compaction.")
+@_simulation(
+    _PROFILES,
+    click.option("--trials", type=click.IntRange(1, 1000), default=11, show_default=True, help="Random orders tried."),
+    click.option("--pending", type=click.FloatRange(0, 100), default=0.2, show_default=True, metavar="PERCENT",
+                 help="So much of the pods may find no machine, for those that only few machines take."),
+    *_ANSWER,
+)  # fmt: skip
+def compact_command(
+    scenario: Scenario, profiles: str, trials: int, pending: float, seed: int, output: str | None, plot: Path | None
+) -> None:
+    """Take machines away at random, and pack what is left anew, until the load no longer fits.
+
+    NEEDED is the 90th percentile of the trials: what to go by to be reasonably sure. BOUND is the volume: fewer could
+    not do if pods were liquid. A load that is too large is tried on several such cells. The measure is that of Borg.
+    """
+    _needs_machines(scenario)
+    chosen = _chosen(profiles)
+    pods = [pod for pod in scenario.pods if asks(pod)]
+    found: dict[str, Compaction] = {}
+    with bar("packing") as progress:
+        for profile in chosen:
+            # The same orders for each profile.
+            rng, before = random.Random(seed), len(found) * trials
+
+            def told(done: int, _: int, before: int = before) -> None:
+                progress(before + done, trials * len(chosen))
+
+            progress(before, trials * len(chosen))
+            found[profile.name] = _compact(scenario.machines, pods, profile, rng, trials, pending / 100, told)
+    there = len(scenario.machines)
+    data = {"seed": seed, "machines": there, "pods": len(pods), "profiles": results.of_compactions(found)}
+    _show(output, data, tables.compaction_words(found, there, len(pods)))
+    if plot is not None:
+        plots.draw_compactions(found, there, plot)
+
+
+def _compact(
+    machines: Sequence[Obj], pods: Sequence[Obj], profile: Profile, rng: random.Random, trials: int, pending: float,
+    told: Progress,
+) -> Compaction:  # fmt: skip
+    try:
+        return compact(machines, pods, profile=profile, rng=rng, trials=trials, pending_allowed=pending, progress=told)
+    except ValueError as error:
+        raise CorralError(str(error), "see which with `corral simulate fit --repack`") from error
 
 
 @command.command("policy", short_help="What if pods were placed by other rules? Profiles side by side.")
 @_simulation(
-    click.option("--profiles", default=",".join(PROFILES), show_default=True, metavar="NAMES", help="What to compare."),
+    _PROFILES,
     *_ANSWER,
 )
 def policy_command(scenario: Scenario, profiles: str, seed: int, output: str | None, plot: Path | None) -> None:
     """Pack everything anew, what runs and what waits, by each of several profiles."""
     _needs_machines(scenario)
     answers = []
-    for name in dict.fromkeys(filter(None, profiles.split(","))):
-        cell = SimulatedCell(scenario, _profile(name.strip()), keep=False)
-        with bar(f"placing pods by {name}") as progress:
+    for profile in _chosen(profiles):
+        cell = SimulatedCell(scenario, profile, keep=False)
+        with bar(f"placing pods by {profile.name}") as progress:
             answers.append(fit(cell, datetime.now(UTC), random.Random(seed), progress))
     _show(output, {"seed": seed, "profiles": [results.of_fit(one) for one in answers]}, tables.policy_words(answers))
+    if plot is not None:
+        plots.draw_policies(answers, plot)
 
 
 @command.command("save", short_help="Write what placement knows of the cell to a file, to simulate from later.")

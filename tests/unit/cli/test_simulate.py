@@ -79,6 +79,34 @@ def test_profiles_side_by_side() -> None:
 
 
 @pytest.mark.usefixtures("files")
+def test_how_few_machines_would_do() -> None:
+    told = data(simulate("compact", "--trials", "3", "--profiles", "packing", "-o", "json"))
+    (packing,) = told["profiles"]
+    assert (told["machines"], told["pods"], len(packing["trials"])) == (4, 9, 3)
+    assert packing["bound"] <= packing["needed"] == max(packing["trials"])
+    assert "PROFILE" in simulate("compact", "--trials", "1").stdout
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("arguments", [["fit"], ["compact", "--trials", "2"], ["fail", "small-1"], ["policy"]])
+def test_answers_are_drawn(arguments: list[str]) -> None:
+    result = simulate(*arguments, "--plot", "answer.png")
+    assert result.stderr == ""
+    image = Path("answer.png").read_bytes()
+    assert image.startswith(b"\x89PNG")
+    assert len(image) > 10_000
+
+
+@pytest.mark.usefixtures("files")
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = simulate("fit", "--plot", "answer.png")
+    assert result.exit_code == 125
+    assert "pip install 'corral[plot]'" in result.stderr
+    assert simulate("fit").exit_code == 0
+
+
+@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("arguments", "says", "remedy"),
     [
@@ -88,6 +116,8 @@ def test_profiles_side_by_side() -> None:
         (["fail", "--zone", "c"], "no machine has the labels", "choose other"),
         (["fit", "--profile", "tetris"], "there is no such profile", "spreading"),
         (["policy", "--profiles", "a"], "there is no such profile", "spreading"),
+        (["fit", "--plot", "answer.xls"], "its name says no format", ".png"),
+        (["fit", "--plot", "no/answer.png"], "cannot write no/answer.png: No such file", "name another"),
         (["fit", "--from", "no.yaml"], "cannot read no.yaml: No such file", "name a file"),
     ],
 )
@@ -96,7 +126,7 @@ def test_refusals_name_the_remedy(arguments: list[str], says: str, remedy: str) 
     assert result.exit_code == 125
     assert says in result.stderr
     assert remedy in result.stderr
-    assert result.stdout == ""
+    assert result.stdout == "" or "--plot" in arguments
 
 
 @pytest.mark.usefixtures("files")

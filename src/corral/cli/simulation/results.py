@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from corral.kinds.types import Key
+from corral.scheduler.simulator.compaction import Compaction
 from corral.scheduler.simulator.failure import Failure
 from corral.scheduler.simulator.fit import Fit, Refusal, Totals
 
@@ -51,6 +52,20 @@ def of_failure(failure: Failure) -> dict[str, Any]:
         "refused": [{**_pod(key), "reason": reason} for key, reason in failure.outcome.refused.items()],
         "reasons": _reasons(failure.refusals),
     }
+
+
+def of_compactions(found: Mapping[str, Compaction]) -> list[dict[str, Any]]:
+    """`corral simulate compact`: per profile what each trial needed, and the 90th percentiles."""
+    return [
+        {
+            "profile": name,
+            "needed": one.result,
+            "bound": one.bound,
+            "trials": list(one.needed),
+            "bounds": list(one.bounds),
+        }
+        for name, one in found.items()
+    ]
 
 
 def _totals(totals: Totals) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from corral.cli.terminal import columns
+from corral.scheduler.simulator.compaction import Compaction
 from corral.scheduler.simulator.failure import Failure
 from corral.scheduler.simulator.fit import Fit, Refusal, Totals
 from corral.scheduler.simulator.usage import ResourceUse
@@ -118,6 +119,24 @@ def failure_words(failure: Failure, *, wide: bool) -> Iterator[str]:
     yield ""
     yield _resources(failure.before, failure.after)
     yield from _refused(failure.refusals, wide)
+
+
+def compaction_words(found: Mapping[str, Compaction], machines: int, pods: int) -> Iterator[str]:
+    """`corral simulate compact`."""
+    best = min(found, key=lambda name: found[name].result)
+    needed = found[best].result
+    less = (
+        f"{needed:,} of {many(machines, 'machine')}"
+        if needed <= machines
+        else f"{many(needed, 'machine')}, not {machines:,},"
+    )
+    yield f"{less} hold {many(pods, 'pod')}" + (f", placed by {best}." if len(found) > 1 else ".")
+    yield ""
+    rows = []
+    for name, one in found.items():
+        counts = (one.result, min(one.needed), max(one.needed), one.bound)
+        rows.append([name, *(f"{count:,}" for count in counts), f"{one.result / max(one.bound, 1):.3f}"])
+    yield columns(["PROFILE", "NEEDED", "MIN", "MAX", "BOUND", "NEEDED/BOUND"], rows)
 
 
 def policy_words(fits: Sequence[Fit]) -> Iterator[str]:

@@ -18,6 +18,8 @@ from corral.scheduler.simulator.scenario import Scenario, Span
 _ZONE = "topology.kubernetes.io/zone"
 _HOSTNAME = "kubernetes.io/hostname"
 _GPU = "nvidia.com/gpu"
+_GPU_MILLI = "corral.dev/gpu-milli"
+_WHOLE_GPU = 1000
 _GPU_MODEL = "nvidia.com/gpu.product"
 _MOST_PODS = "110"
 """What a kubelet allows if nobody says otherwise."""
@@ -146,11 +148,7 @@ def _amounts(row: Row) -> dict[str, str]:
 
 def _pod_spec(row: Row) -> Obj:
     requests = _amounts(row)
-    gpus, milli = row.count("gpu", most=1024), row.count("gpu-milli", 1000, least=0, most=1000)
-    if gpus and milli < 1000:
-        raise row.wrong("gpu-milli", "parts of a GPU cannot be simulated yet", "ask for whole GPUs")
-    if gpus:
-        requests[_GPU] = str(gpus)
+    requests |= _gpus(row)
     spec: dict[str, Any] = {"containers": [{"name": "main", "resources": {"requests": requests}}]}
     spec["priority"] = _priority(row)
     selector = row.pairs("selector")
@@ -165,6 +163,21 @@ def _pod_spec(row: Row) -> Obj:
     if tolerations:
         spec["tolerations"] = tolerations
     return spec
+
+
+def _gpus(row: Row) -> dict[str, str]:
+    """Whole GPUs, or thousandths of one."""
+    milli = row.count("gpu-milli", most=_WHOLE_GPU)
+    count = row.count("gpu", int(milli > 0), most=1024)
+    if not count:
+        return {}
+    if milli in (0, _WHOLE_GPU):
+        return {_GPU: str(count)}
+    if count > 1:
+        raise row.wrong(
+            "gpu-milli", f"{milli} thousandths of each of {count} GPUs", "ask for a part of one GPU, or for whole ones"
+        )
+    return {_GPU_MILLI: str(milli)}
 
 
 def _toleration(row: Row, text: str) -> Obj:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from corral.kinds.owners import controller_of
+from corral.kinds.podspec import is_terminal
 from corral.kinds.types import Key, Obj
 
 _HASH = "pod-template-hash"
@@ -41,6 +42,12 @@ class Scenario:
             {**self.spans, **other.spans},
             (*self.notes, *other.notes),
         )
+
+
+def asks(pod: Obj) -> bool:
+    """Whether the pod has or wants a machine: it has not ended, is not about to, and no gate holds it back."""
+    gates = (pod.get("spec") or {}).get("schedulingGates")
+    return not (is_terminal(pod) or pod["metadata"].get("deletionTimestamp") or gates)
 
 
 def workload(pod: Obj) -> str:
