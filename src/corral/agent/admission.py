@@ -7,6 +7,7 @@ that shrank). A pod that already runs here is never judged again.
 from collections.abc import Iterable, Mapping
 
 from corral.agent.podstate.model import Rejection
+from corral.kinds.accelerators import with_gpu_milli
 from corral.kinds.podspec import host_ports, pod_requests
 from corral.kinds.types import Obj
 
@@ -39,7 +40,7 @@ def admit(
             if (protocol, number) == (port.protocol, port.port) and same:
                 said = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
                 return Rejection("NodePorts", said)
-    return _room(pod, others, allocatable)
+    return _room(pod, others, with_gpu_milli(allocatable))
 
 
 def _room(pod: Obj, others: list[Obj], allocatable: Mapping[str, int]) -> Rejection | None:

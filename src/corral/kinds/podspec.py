@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from corral.base import quantities
 from corral.kinds import conditions
+from corral.kinds.accelerators import GPU_MILLI, gpu_fraction
 from corral.kinds.types import Obj
 
 _POD_LEVEL: Final = ("cpu", "memory")
@@ -53,7 +54,8 @@ def pod_requests(pod: Obj) -> dict[str, int]:
     """What must be free on a machine for the pod: cpu in thousandths, everything else in whole units.
 
     max(the largest init step, sum of containers) with sidecars counted beside both, then pod-level requests, then
-    overhead. Where a request is missing and a limit is given, the limit is the request (as the API defaults it).
+    overhead. Where a request is missing and a limit is given, the limit is the request (as the API defaults it). A part
+    of a GPU may be asked for by an annotation.
 
     Raises:
         ValueError: a quantity cannot be read.
@@ -68,6 +70,8 @@ def pod_requests(pod: Obj) -> dict[str, int]:
         total.update((name, value) for name, value in requests.items() if _is_pod_level(name))
     for name, quantity in (spec.get("overhead") or {}).items():
         total[name] = total.get(name, 0) + amount(name, quantity)
+    if fraction := gpu_fraction(pod):
+        total[GPU_MILLI] = fraction
     return total
 
 

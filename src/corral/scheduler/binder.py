@@ -14,6 +14,7 @@ from corral.base.clock import Clock, rfc3339
 from corral.client.api import STRATEGIC_MERGE_PATCH
 from corral.client.client import Client
 from corral.kinds import conditions
+from corral.kinds.accelerators import DEVICES_ANNOTATION, devices_text
 from corral.kinds.resources import PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, key_of
@@ -63,13 +64,13 @@ class Binder:
         self._bound: deque[tuple[Obj, str]] = deque(maxlen=_NEWS_KEPT)
         self._news = asyncio.Event()
 
-    async def bind(self, pod: Obj, node: str) -> None:
-        """Bind `pod` to `node`."""
+    async def bind(self, pod: Obj, node: str, devices: Sequence[int] = ()) -> None:
+        """Bind `pod` to `node`, where it gets those GPUs."""
         self._under_way += 1
         self._quiet.clear()
         try:
             async with self._bindings:
-                outcome = await self._bind(pod, node)
+                outcome = await self._bind(pod, node, devices)
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -79,9 +80,11 @@ class Binder:
             self._news.set()
         self._done(outcome)
 
-    async def _bind(self, pod: Obj, node: str) -> Outcome:
+    async def _bind(self, pod: Obj, node: str, devices: Sequence[int]) -> Outcome:
         key, uid = key_of(pod), pod["metadata"].get("uid", "")
-        metadata = {"name": key.name, "namespace": key.namespace, "uid": uid}
+        metadata: Obj = {"name": key.name, "namespace": key.namespace, "uid": uid}
+        if devices:
+            metadata["annotations"] = {DEVICES_ANNOTATION: devices_text(devices)}
         body = {
             "apiVersion": "v1",
             "kind": "Binding",

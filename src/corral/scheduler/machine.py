@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from corral.kinds import conditions
+from corral.kinds.accelerators import with_gpu_milli
 from corral.kinds.podspec import amounts
 from corral.kinds.taints import Taint, read_taints
 from corral.kinds.types import Obj
@@ -44,4 +45,4 @@ def read_allocatable(node: Obj) -> dict[str, int]:
         ValueError: a quantity cannot be read.
     """
     status = node.get("status") or {}
-    return amounts(status.get("allocatable") or status.get("capacity"))
+    return with_gpu_milli(amounts(status.get("allocatable") or status.get("capacity")))

@@ -45,6 +45,8 @@ class Bind:
 
     pod: Key
     node: str
+    devices: tuple[int, ...] = ()
+    """Which of its GPUs, if the pod asks for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ class _Turn:
         node = self._choose(pod.pod_class, nominated)
         if node:
             snapshot.place(pod.key, pod.pod_class, node)
-            return Bind(pod.key, node)
+            return self._bind(pod.key, node)
         known = self._still_refused(pod.pod_class)
         refusal = replace(known, pod=pod.key) if known else self._refuse(pod)
         if nominated and waits_for_victims(snapshot, pod.pod_class, nominated):
@@ -192,7 +194,7 @@ class _Turn:
         members = self._largest_first(members)
         nodes, refusal = self._try_all(members, nominated)
         if len(nodes) >= gang.need:
-            bound = [Bind(key, node) for key, node in nodes.items()]
+            bound = [self._bind(key, node) for key, node in nodes.items()]
             return [*bound, *(self.alone(pod) for pod in members if pod.key not in nodes)]
         for key in nodes:
             self._snapshot.remove(key)
@@ -211,6 +213,9 @@ class _Turn:
         else:
             preempting = self._make_room(gang, members, refusal)
         return [preempting.get(pod.key) or replace(refusal, pod=pod.key) for pod in members]
+
+    def _bind(self, key: Key, node: str) -> Bind:
+        return Bind(key, node, self._snapshot.class_of(key).devices)
 
     def _try_all(
         self, members: Sequence[Pending], preferred: Mapping[Key, str]

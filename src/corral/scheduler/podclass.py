@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from corral.kinds.accelerators import GpuAsk, devices_text, gpu_ask, gpu_fraction
 from corral.kinds.podspec import HostPort, host_ports, pod_requests
 from corral.kinds.selectors import NodeSelector, Requirement, node_term
 from corral.kinds.storage import claims_of
@@ -60,10 +61,20 @@ class PodClass:
     """The claims that its volumes use. A class with claims is of one namespace."""
     alone: bytes
     """Equal for classes that differ in `peers` only."""
+    mark: bytes
+    """Equal for no other class."""
+    gpu: GpuAsk | None = None
+    devices: tuple[int, ...] = ()
+    """The GPUs that pods of the class have; empty as long as they have none."""
 
     def tolerates(self, taint: Taint) -> bool:
         """Whether the class may go where `taint` is."""
         return any(toleration.tolerates(taint) for toleration in self.tolerations)
+
+    def having(self, devices: tuple[int, ...]) -> "PodClass":
+        """The same class with these GPUs; not interned."""
+        text = b"@" + devices_text(devices).encode()
+        return replace(self, devices=devices, alone=self.alone + text, mark=self.mark + text)
 
     def on(self, ties: Mapping[Tie, Tie]) -> "PodClass":
         """The same class where other ties stand for those that it refers to; itself if it refers to none."""
@@ -82,6 +93,7 @@ def fingerprint(pod: Obj, node_name: str) -> bytes:
         spec.get("overhead"),
         spec.get("resources"),
         spec.get("hostNetwork"),
+        gpu_fraction(pod),
         [_needs(container) for container in spec.get("containers") or ()],
         [_needs(container) for container in spec.get("initContainers") or ()],
         [[use.key.namespace, use.key.name, use.uid] for use in read_claims(pod)],
@@ -105,12 +117,15 @@ def read_claims(pod: Obj) -> tuple[ClaimUse, ...]:
     )
 
 
-def read_class(pod: Obj, node_name: str, peers: Peers, mark: bytes, column: Callable[[str], int]) -> PodClass:
+def read_class(
+    pod: Obj, node_name: str, peers: Peers, alone: bytes, mark: bytes, column: Callable[[str], int]
+) -> PodClass:
     """The class of `pod`.
 
     Args:
         node_name: the machine that the pod insists on, or empty.
-        mark: the pod's fingerprint.
+        alone: the pod's fingerprint.
+        mark: the same with that of its peers.
         column: gives a resource's place in the arrays.
 
     Raises:
@@ -140,5 +155,7 @@ def read_class(pod: Obj, node_name: str, peers: Peers, mark: bytes, column: Call
         tolerations=read_tolerations(spec),
         peers=peers,
         claims=read_claims(pod),
-        alone=mark,
+        alone=alone,
+        mark=mark,
+        gpu=gpu_ask(requests),
     )

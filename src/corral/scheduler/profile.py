@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from corral.scheduler.filters import Filter, RowFilter
+from corral.scheduler.filters.devices import Devices
 from corral.scheduler.filters.node_affinity import NodeAffinity
 from corral.scheduler.filters.node_name import NodeName
 from corral.scheduler.filters.pod_affinity import PodAffinity
@@ -34,7 +35,7 @@ class Profile:
     peers: Sequence[tuple[PeerScore, float]] = ((PreferredSpread(), 2.0), (PreferredPodAffinity(), 2.0))
     shape_filters: Sequence[Filter] = (Unschedulable(), NodeName(), Taints(), NodeAffinity(), VolumeBinding())
     """Rules that only a change of a machine itself, or of the pod's storage, can turn over."""
-    row_filters: Sequence[RowFilter] = (Ports(),)
+    row_filters: Sequence[RowFilter] = (Ports(), Devices())
     """Rules, besides that of resources, that only a pod on the same machine can turn over."""
     peer_filters: Sequence[Filter] = (VolumeUse(), TopologySpread(), PodAffinity())
     """Rules that pods on other machines can turn over."""

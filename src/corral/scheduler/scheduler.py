@@ -136,8 +136,8 @@ class Scheduler:
             self._note_placed()
             self._assumed[key] = pod["metadata"].get("uid", "")
             binding = self._snapshot.volumes.binding(key)
-            work = self._bind_with_volumes(pod, decision.node, binding) if binding else None
-            tasks.create_task(work or self._binder.bind(pod, decision.node), name=f"bind {key}")
+            work = self._bind_with_volumes(pod, decision, binding) if binding else None
+            tasks.create_task(work or self._binder.bind(pod, decision.node, decision.devices), name=f"bind {key}")
             return
         self._queue.refused(key, self._clock.monotonic())
         if isinstance(decision, Preempt):
@@ -149,9 +149,9 @@ class Scheduler:
         nominated = self._snapshot.nominations.get(key, "")
         tasks.create_task(self._binder.report(pod, decision.message, nominated=nominated), name=f"report {key}")
 
-    async def _bind_with_volumes(self, pod: Obj, node: str, binding: Binding) -> None:
+    async def _bind_with_volumes(self, pod: Obj, decision: Bind, binding: Binding) -> None:
         """Bind the pod's claims, then the pod."""
-        key = key_of(pod)
+        key, node = decision.pod, decision.node
         try:
             await self._storage.binder.bind(binding, node)
         except (VolumeBindingError, StatusError, OSError) as error:
@@ -160,7 +160,7 @@ class Scheduler:
             self._recorder.record(pod, "Warning", "FailedScheduling", message)
             self._bound(Outcome(key, pod["metadata"].get("uid", ""), bound=False))
             return
-        await self._binder.bind(pod, node)
+        await self._binder.bind(pod, node, decision.devices)
 
     def _retry_refused(self) -> None:
         if self._reshaped:

@@ -19,9 +19,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.kinds.accelerators import device_kind, read_devices
 from corral.kinds.podspec import HostPort
 from corral.kinds.taints import Taint
 from corral.kinds.types import Key, Obj
+from corral.scheduler.devices import Devices
 from corral.scheduler.labels import LabelColumns
 from corral.scheduler.machine import Machine, read_allocatable, read_machine
 from corral.scheduler.peers import Peers, peers_fingerprint, read_peers
@@ -96,6 +98,8 @@ class Usage:
     load: tuple[float, float]
     ports: Mapping[HostPort, int]
     pods: frozenset[Key]
+    devices: Mapping[int, int]
+    """Thousandths taken of each GPU of which anything is taken."""
 
 
 class Snapshot:
@@ -115,6 +119,7 @@ class Snapshot:
         self.taints: NDArray[np.int32] = np.zeros(_FIRST_ROWS, dtype=np.int32)
         """Each row's index in `taint_sets`."""
         self.labels = LabelColumns(_FIRST_ROWS)
+        self.devices = Devices(_FIRST_ROWS)
         self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
         """(protocol, port) -> row -> how often each address is claimed."""
         self.nominations: dict[Key, str] = {}
@@ -199,13 +204,24 @@ class Snapshot:
             columns = [self._column(name) for name in allocatable]
             self.allocatable[row] = 0
             self.allocatable[row, columns] = list(allocatable.values())
+            self.devices.set(row, *device_kind(allocatable))
             record.allocatable = allocatable
             self.used.add(row)
+            self._give_devices(row)
         if machine != record.machine:
             if record.machine is None:
                 self._alive_count += 1
             record.machine = machine
             self._write_shape(row, machine)
+
+    def _give_devices(self, row: int) -> None:
+        """Pods that were there before the machine or its devices were known have none yet."""
+        record = self._record(row)
+        for key, pod_class in record.pods.items():
+            if pod_class.gpu is not None and not pod_class.devices:
+                devices = self.devices.choose(row, pod_class.gpu)
+                record.pods[key] = self._having(pod_class, devices)
+                self.devices.take(row, devices, pod_class.gpu, 1)
 
     def _write_shape(self, row: int, machine: Machine) -> None:
         self.alive[row] = True
@@ -227,6 +243,7 @@ class Snapshot:
         record.machine, record.allocatable = None, {}
         self.alive[row] = False
         self.allocatable[row] = 0
+        self.devices.set(row, "", 0)
         self._alive_count -= 1
         self.shape += 1
         self._release(row)
@@ -234,33 +251,49 @@ class Snapshot:
     # Pods
 
     def classify(self, pod: Obj, *, placed: bool = False) -> PodClass:
-        """The equivalence class of a pod; that of a placed pod does not depend on where it is.
+        """The equivalence class of a pod; that of a placed pod does not depend on where it is, but on its GPUs.
 
         Raises:
             ValueError, StatusError: the pod asks for something that makes no sense.
         """
         node_name = "" if placed else ((pod.get("spec") or {}).get("nodeName") or "")
-        mark = fingerprint(pod, node_name)
-        whole = mark + peers_fingerprint(pod)
-        found = self._classes.get(whole)
+        alone = fingerprint(pod, node_name)
+        mark = alone + peers_fingerprint(pod)
+        found = self._classes.get(mark)
         if found is None:
             peers = read_peers(pod, self.ties.tie)
-            like = self._alone.get(mark)
+            like = self._alone.get(alone)
             found = (
-                read_class(pod, node_name, peers, mark, self._column) if like is None else replace(like, peers=peers)
+                read_class(pod, node_name, peers, alone, mark, self._column)
+                if like is None
+                else replace(like, peers=peers, mark=mark)
             )
-            self._classes[whole] = self._alone[mark] = found
-        return found
+            self._classes[mark] = self._alone[alone] = found
+        return self._having(found, read_devices(pod)) if placed and found.gpu is not None else found
+
+    def _having(self, pod_class: PodClass, devices: tuple[int, ...]) -> PodClass:
+        """The class of pods that have these GPUs."""
+        if devices == pod_class.devices:
+            return pod_class
+        new = pod_class.having(devices)
+        return self._classes.setdefault(new.mark, new)
 
     def place(self, key: Key, pod_class: PodClass, node: str) -> None:
         """The pod takes its share of the machine `node`: it was seen there, or it is assumed."""
         row = self._by_name.get(node)
         at = self._where.get(key)
         if at is not None:
-            if at == row and self._record(at).pods[key] is pod_class and key not in self.nominations:
+            known = self._record(at).pods[key]
+            if at == row and pod_class.gpu is not None and not pod_class.devices:
+                pod_class = self._having(pod_class, known.devices)
+            if at == row and known is pod_class and key not in self.nominations:
                 return
             self.remove(key)
         row = self._row_for(node)
+        ask = pod_class.gpu
+        if ask is not None:
+            pod_class = self._having(pod_class, pod_class.devices or self.devices.choose(row, ask))
+            self.devices.take(row, pod_class.devices, ask, 1)
         self._record(row).pods[key] = pod_class
         self._where[key] = row
         self.requested[row, pod_class.columns] += pod_class.amounts
@@ -314,6 +347,8 @@ class Snapshot:
             return False
         self.nominations.pop(key, None)
         pod_class = self._record(row).pods.pop(key)
+        if pod_class.gpu is not None:
+            self.devices.take(row, pod_class.devices, pod_class.gpu, -1)
         self.requested[row, pod_class.columns] -= pod_class.amounts
         self._count_priority(row, pod_class, -1)
         self.load[row] -= pod_class.load
@@ -373,6 +408,7 @@ class Snapshot:
             (float(self.load[row, 0]), float(self.load[row, 1])),
             ports,
             frozenset(record.pods),
+            self.devices.taken(row),
         )
 
     # Rows and columns
@@ -414,6 +450,7 @@ class Snapshot:
         self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, dtype=np.bool_)])
         self.taints = np.concatenate([self.taints, np.zeros(more, dtype=np.int32)])
         self.labels.resize(before + more)
+        self.devices.resize(before + more)
         self.shape += 1
 
     def _column(self, resource: str) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from corral.kinds import conditions
 from corral.kinds.storage import claims_of
+from corral.kinds.accelerators import DEVICES_ANNOTATION, FRACTION_ANNOTATION
 from corral.kinds.types import Obj
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
@@ -23,6 +24,7 @@ _POD_SPEC = (
     "topologySpreadConstraints",
 )
 _CLAIMING = frozenset({"persistentVolumeClaim", "ephemeral"})
+_POD_ANNOTATIONS = (FRACTION_ANNOTATION, DEVICES_ANNOTATION)
 _CONTAINER = ("name", "ports", "resources", "restartPolicy")
 
 
@@ -38,7 +40,7 @@ def trim_pod(pod: Obj) -> Obj:
     scheduled = conditions.get(pod, "PodScheduled")
     return {
         **_pick(pod, ("kind", "apiVersion")),
-        "metadata": _pick(pod["metadata"], _METADATA),
+        "metadata": _pod_metadata(pod["metadata"]),
         "spec": kept,
         "status": {
             **_pick(status, ("phase", "nominatedNodeName")),
@@ -50,6 +52,12 @@ def trim_pod(pod: Obj) -> Obj:
 def _trim_volume(volume: Obj) -> Obj:
     """Which claim it uses, without the template of one."""
     return {name: {} if name == "ephemeral" else value for name, value in volume.items()}
+
+
+def _pod_metadata(metadata: Obj) -> Obj:
+    kept = _pick(metadata, _METADATA)
+    annotations = _pick(metadata.get("annotations") or {}, _POD_ANNOTATIONS)
+    return {**kept, "annotations": annotations} if annotations else kept
 
 
 def trim_node(node: Obj) -> Obj:

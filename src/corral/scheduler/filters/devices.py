@@ -1,0 +1,70 @@
+"""Whole GPUs must be untouched, and a part of a GPU must be free on a single device."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.kinds.accelerators import GPU_MILLI, WHOLE, GpuAsk
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.snapshot import Rows, Snapshot
+
+
+class Devices:
+    """`nvidia.com/gpu`, `amd.com/gpu` and `corral.dev/gpu-milli` device by device.
+
+    The sums are the matter of the rule of resources. A machine on which the devices of a vendor are not told apart has
+    only sums.
+    """
+
+    def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
+        return self.fits(snapshot, pod, slice(None))
+
+    def fits(self, snapshot: Snapshot, pod: PodClass, rows: Rows) -> NDArray[np.bool_] | None:
+        ask = pod.gpu
+        if ask is None or not snapshot.devices:
+            return None
+        fits: NDArray[np.bool_] = self._most(snapshot, ask, rows) >= (ask.milli or ask.count)
+        if ask.resource:
+            fits |= ~snapshot.devices.are(rows, ask.resource)
+        return fits
+
+    def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
+        return Counter(_reason(snapshot, pod.gpu, int(row)) for row in rows if pod.gpu is not None)
+
+    def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
+        if pod.gpu is None or not self.missing(snapshot, pod, row):
+            return []
+        name = _name(pod.gpu)
+        column = snapshot.columns[name]
+        if snapshot.requested[row, column] + pod.requests[name] > snapshot.allocatable[row, column]:
+            # The rule of resources says so.
+            return []
+        return [_reason(snapshot, pod.gpu, row)]
+
+    def missing(self, snapshot: Snapshot, pod: PodClass, row: int) -> int:
+        """How many more whole devices, or thousandths on the device where most is free, the pod would need."""
+        fits = self.fits(snapshot, pod, np.array([row], dtype=np.intp))
+        if pod.gpu is None or fits is None or fits[0]:
+            return 0
+        most = int(self._most(snapshot, pod.gpu, np.array([row], dtype=np.intp))[0])
+        return (pod.gpu.milli or pod.gpu.count) - most
+
+    @staticmethod
+    def _most(snapshot: Snapshot, ask: GpuAsk, rows: Rows) -> NDArray[np.int64]:
+        """The most that could be had of each row: whole devices, or thousandths of one."""
+        free = snapshot.devices.free[rows]
+        most: NDArray[np.int64] = free.max(axis=1) if ask.milli else np.count_nonzero(free == WHOLE, axis=1)
+        return most
+
+
+def _name(ask: GpuAsk) -> str:
+    return ask.resource or GPU_MILLI
+
+
+def _reason(snapshot: Snapshot, ask: GpuAsk, row: int) -> str:
+    lack = f"Insufficient {_name(ask)}"
+    if snapshot.devices.free[row].sum() < (ask.milli or ask.count * WHOLE):
+        return lack
+    return f"{lack} (enough in sum, but not on {'one device' if ask.milli else 'untouched devices'})"
