@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("corral.cli.why", "Explain why something does not run, and what would change it."),
     "simulate": ("corral.cli.simulate", "Ask what would happen: does it fit, what if machines die."),
     "status": ("corral.cli.status", "Show the cell: its server, machines and load."),
+    "machine": ("corral.cli.machine", "List machines, and take one out of service and back."),
     "image": ("corral.cli.image", "Load and list the images of a cell's machines."),
     "doctor": ("corral.app.doctor", "Check that this machine has what a cell needs."),
     "completion": ("corral.cli.completion", "Print a shell's completion script."),

@@ -17,6 +17,8 @@ from corral.kinds.resources import NODES, PODS
 from corral.kinds.tables import human_duration
 from corral.kinds.types import Obj
 
+HEADER = ("MACHINE", "STATUS", "CPU", "MEMORY", "PODS", "AGE", "ADDRESS")
+
 
 @click.command("status", short_help="Show the cell: its server, machines and load.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Output format.")
@@ -35,8 +37,7 @@ async def command(session: Session, output: str | None) -> int:
         return 0 if ready else 1
     click.echo(f"cell      {session.server} (Kubernetes API {version['gitVersion']})")
     click.echo(f"pods      {', '.join(f'{count} {phase}' for phase, count in sorted(phases.items())) or 'none'}")
-    header = ["MACHINE", "STATUS", "CPU", "MEMORY", "PODS", "AGE", "ADDRESS"]
-    click.echo(terminal.columns(header, [_row(entry) for entry in machines]))
+    click.echo(terminal.columns(HEADER, [row(entry) for entry in machines]))
     return 0 if ready else 1
 
 
@@ -63,7 +64,8 @@ def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:
     }
 
 
-def _row(entry: dict[str, Any]) -> list[str]:
+def row(entry: dict[str, Any]) -> list[str]:
+    """What `machine` found, under `HEADER`."""
     cpu, memory, pods = entry["cpu"], entry["memory"], entry["pods"]
     state = "Ready" if entry["ready"] else "NotReady"
     return [
