@@ -18,7 +18,7 @@ from corral.kinds.podspec import is_terminal, priority
 from corral.kinds.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError, not_found
-from corral.kinds.types import Key, Obj, key_of
+from corral.kinds.types import Key, Obj
 from corral.machinery.events import EventRecorder
 from corral.scheduler.binder import Binder, Outcome
 from corral.scheduler.candidates import CandidateCache

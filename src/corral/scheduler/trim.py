@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from corral.kinds import conditions
-from corral.kinds.storage import claims_of
 from corral.kinds.accelerators import DEVICES_ANNOTATION, FRACTION_ANNOTATION
+from corral.kinds.storage import claims_of
 from corral.kinds.types import Obj
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")

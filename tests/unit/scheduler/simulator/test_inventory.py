@@ -70,7 +70,8 @@ def test_a_workload_has_priority_selector_tolerations_and_times() -> None:
 
 def test_columns_of_the_public_trace() -> None:
     (node,) = inventory.machines("sn,cpu_milli,memory_mib,gpu,model\nn0,64000,262144,2,P100\n", "m.csv").machines
-    assert read_allocatable(node) == {"cpu": 64000, "memory": 256 << 30, "nvidia.com/gpu": 2, "pods": 110}
+    amounts = {"cpu": 64000, "memory": 256 << 30, "nvidia.com/gpu": 2, "corral.dev/gpu-milli": 2000, "pods": 110}
+    assert read_allocatable(node) == amounts
     header = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time\n"
     scenario = inventory.workloads(header + "p0,12000,16384,1,1000,V100M16|V100M32,LS,Running,10,70\n", "w.csv")
     (pod,) = scenario.pods
