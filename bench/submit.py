@@ -7,8 +7,8 @@ it hears of its `nodeName`.
 
     python bench/submit.py [--machines N] [--replicas N] [--singles N] [--profile FILE] [--json]
 
-Beside the rate it prints the CPU time that the cell took for each pod, and how long a fixed piece of Python takes on
-this machine at that moment: rates of runs on a busy machine compare by these two.
+Beside the rate it prints the CPU time that the cell took for each pod, and that of a fixed piece of Python meanwhile:
+rates of runs on a busy machine compare by their ratio.
 """
 
 import argparse
@@ -53,8 +53,19 @@ def node(number: int) -> Obj:
     name, amounts = f"node-{number}", {"cpu": "32", "memory": "128Gi", "ephemeral-storage": "500Gi", "pods": "110"}
     labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", _ZONE: f"zone-{number % 3}"}
     conditions = [
-        {"type": kind, "status": status, "reason": f"Kubelet{kind}", "message": "as told", "lastHeartbeatTime": now()[:19] + "Z"}
-        for kind, status in (("MemoryPressure", "False"), ("DiskPressure", "False"), ("PIDPressure", "False"), ("Ready", "True"))
+        {
+            "type": kind,
+            "status": status,
+            "reason": f"Kubelet{kind}",
+            "message": "as told",
+            "lastHeartbeatTime": now()[:19] + "Z",
+        }
+        for kind, status in (
+            ("MemoryPressure", "False"),
+            ("DiskPressure", "False"),
+            ("PIDPressure", "False"),
+            ("Ready", "True"),
+        )
     ]
     status = {"capacity": amounts, "allocatable": amounts, "conditions": conditions}
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status}
@@ -70,7 +81,12 @@ def lease(name: str) -> Obj:
 def pod_spec() -> Obj:
     """What each pod asks for."""
     requests = {"cpu": "100m", "memory": "128Mi"}
-    container = {"name": "main", "image": "app:1", "ports": [{"containerPort": 80}], "resources": {"requests": requests}}
+    container = {
+        "name": "main",
+        "image": "app:1",
+        "ports": [{"containerPort": 80}],
+        "resources": {"requests": requests},
+    }
     return {"containers": [container]}
 
 
@@ -100,7 +116,9 @@ async def live(client: Client, held: Obj, delay: float) -> None:
         if began - reported >= STATUS_SECONDS:
             reported = began
             name = held["metadata"]["name"]
-            patch = {"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": now()[:19] + "Z"}]}}
+            patch = {
+                "status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": now()[:19] + "Z"}]}
+            }
             await client.patch(NODES, name, patch, kind=STRATEGIC_MERGE_PATCH, subresource="status")
         await asyncio.sleep(began + LEASE_SECONDS - time.monotonic())
 
@@ -111,7 +129,8 @@ async def machines_alive(client: Client, machines: int) -> AsyncIterator[None]:
     leases = await register(client, machines)
     async with asyncio.TaskGroup() as tasks:
         beats = [
-            tasks.create_task(live(client, held, LEASE_SECONDS * number / machines)) for number, held in enumerate(leases)
+            tasks.create_task(live(client, held, LEASE_SECONDS * number / machines))
+            for number, held in enumerate(leases)
         ]
         yield
         for beat in beats:
@@ -151,14 +170,13 @@ async def single(client: Client, bound: Bound, name: str) -> float:
     return (bound.when[name] - began) * 1e3
 
 
-def calibrate() -> float:
-    """Milliseconds that a fixed piece of Python takes now; the median of nine."""
-    times = []
-    for _ in range(9):
-        began = time.perf_counter()
-        sum(number * number % 7 for number in range(100_000))
-        times.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(times)
+async def calibrate(times: list[float]) -> None:
+    """Note, twice a second, the microseconds of CPU that a fixed piece of Python takes."""
+    while True:
+        began = time.thread_time()
+        sum(number * number % 7 for number in range(10_000))
+        times.append((time.thread_time() - began) * 1e6)
+        await asyncio.sleep(0.5)
 
 
 async def measure(client: Client, server: psutil.Process, options: argparse.Namespace) -> dict[str, float]:
@@ -177,7 +195,6 @@ async def measure(client: Client, server: psutil.Process, options: argparse.Name
             figures |= {"single p50 ms": statistics.median(singles), "single p99 ms": percentile(singles, 0.99)}
             figures |= await measure_deployment(client, bound, server, options.replicas)
             following.cancel()
-    figures["calibration ms"] = calibrate()
     figures["server resident MB"] = server.memory_info().rss / 1e6
     return figures
 
@@ -192,12 +209,17 @@ async def idle_single(client: Client, bound: Bound, name: str) -> float:
 async def measure_deployment(client: Client, bound: Bound, server: psutil.Process, replicas: int) -> dict[str, float]:
     """From sending the Deployment until its last pod is bound."""
     before, cpu = len(bound.when), sum(server.cpu_times()[:2])
+    pieces: list[float] = []
+    calibrating = asyncio.create_task(calibrate(pieces))
     began = time.perf_counter()
     await client.create(DEPLOYMENTS, deployment("many", replicas))
     await bound.until(lambda: len(bound.when) >= before + replicas)
     seconds = time.perf_counter() - began
     cpu = sum(server.cpu_times()[:2]) - cpu
-    return {"pods/s": replicas / seconds, "seconds": seconds, "server CPU us/pod": cpu / replicas * 1e6}
+    calibrating.cancel()
+    each, piece = cpu / replicas * 1e6, statistics.median(pieces)
+    rates = {"pods/s": replicas / seconds, "seconds": seconds}
+    return rates | {"server CPU us/pod": each, "calibration us": piece, "CPU/calibration": each / piece}
 
 
 async def until_ready(client: Client) -> None:
@@ -219,7 +241,18 @@ def percentile(values: Sequence[float], part: float) -> float:
 def start(data_dir: Path, profile: str) -> subprocess.Popen[str]:
     """A cell that runs nothing on this machine, ready."""
     profiled = ["-m", "cProfile", "-o", profile] if profile else []
-    command = [sys.executable, *profiled, "-m", "corral", "up", "--no-agent", "--port", "0", "--data-dir", str(data_dir)]
+    command = [
+        sys.executable,
+        *profiled,
+        "-m",
+        "corral",
+        "up",
+        "--no-agent",
+        "--port",
+        "0",
+        "--data-dir",
+        str(data_dir),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:

@@ -34,7 +34,7 @@ class InProcessTransport:
         return await self._server.handle(request, self._user)
 
     def watch(self, request: ApiRequest) -> "AbstractAsyncContextManager[AsyncIterator[WatchEvent]]":
-        """Open a watch; each watcher gets objects of its own."""
+        """Open a watch. All watchers share the objects of its events, with the server too: read-only."""
         return self._watch(request)
 
     @asynccontextmanager
@@ -85,4 +85,4 @@ class _Queue(Mailbox[Event]):
             raise StopAsyncIteration
         event = self.items.popleft()
         self.taken()
-        return WatchEvent(event.type, event.rendered.fresh())  # type: ignore[arg-type]
+        return WatchEvent(event.type, event.rendered.obj)  # type: ignore[arg-type]

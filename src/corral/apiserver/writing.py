@@ -102,9 +102,17 @@ def prune(
 
 
 async def create(
-    core: Core, ctx: Context, obj: Obj, options: WriteOptions, warnings: list[str], *, tracked: bool = False
+    core: Core,
+    ctx: Context,
+    obj: Obj,
+    options: WriteOptions,
+    warnings: list[str],
+    *,
+    tracked: bool = False,
+    settled: Collection[str] = (),
 ) -> Outcome:
-    """Make a new object; `tracked` says that managedFields are as they should be.
+    """Make a new object; `tracked` says that managedFields are as they should be, `settled` which members have been
+    pruned, defaulted and found valid.
 
     Raises:
         StatusError: 400, 403, 404, 409, 422.
@@ -116,7 +124,7 @@ async def create(
     if not metadata.get("name"):
         metadata.pop("name", None)
     meta.need_name(metadata, ctx)
-    _check_schema(ctx, obj)
+    _check_schema(ctx, obj, settled)
     review = _review(ctx, "CREATE", obj, None, options)
     core.admission.mutate(review, core)
     meta.stamp(metadata, core.timestamp())

@@ -41,7 +41,7 @@ class ApiResponse:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One event of a watch; `object` of an `ERROR` is a `Status`."""
+    """One event of a watch; `object` of an `ERROR` is a `Status`. In one process, watchers share objects: read-only."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
     object: Obj

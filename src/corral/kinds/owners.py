@@ -11,7 +11,10 @@ def owners_of(obj: Obj) -> list[Obj]:
 
 def controller_of(obj: Obj) -> Obj | None:
     """The reference to the one owner that manages the object, or None."""
-    return next((reference for reference in owners_of(obj) if reference.get("controller")), None)
+    for reference in owners_of(obj):
+        if reference.get("controller"):
+            return reference
+    return None
 
 
 def is_controlled_by(obj: Obj, owner: Obj) -> bool:

@@ -1,8 +1,7 @@
 """Pods made of a template."""
 
-from copy import deepcopy
-
 from corral.kinds.owners import controller_reference
+from corral.kinds.patch.documents import copied
 from corral.kinds.types import Obj
 
 
@@ -19,4 +18,4 @@ def from_template(template: Obj, owner: Obj, *, prefix: str = "") -> Obj:
         metadata["annotations"] = dict(described["annotations"])
     if described.get("finalizers"):
         metadata["finalizers"] = list(described["finalizers"])
-    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": deepcopy(template.get("spec") or {})}
+    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": copied(template.get("spec") or {})}

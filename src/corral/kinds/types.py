@@ -1,7 +1,7 @@
 """The words that every room shares about objects."""
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Obj: TypeAlias = dict[str, Any]
 """One API object as JSON data. Rooms that read many fields convert it once to a msgspec view."""
@@ -35,9 +35,11 @@ class Resource:
         return "/".join(parts)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """An object's place in its collection; `namespace` is empty for cluster-scoped objects."""
+class Key(NamedTuple):
+    """An object's place in its collection; `namespace` is empty for cluster-scoped objects.
+
+    A tuple, because every cache hashes and compares keys with each event.
+    """
 
     namespace: str
     name: str

@@ -175,7 +175,9 @@ def test_pods_bind_once_and_end_gracefully(http_as: Any, namespace: str) -> None
     assert spec["volumes"][0]["name"].startswith("kube-api-access-")
     assert {toleration["key"] for toleration in spec["tolerations"]} >= {"node.kubernetes.io/not-ready"}
     binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}}
+    owners = http_as("GET", f"{pods}/p").json["metadata"]["managedFields"]
     assert http_as("POST", f"{pods}/p/binding", binding).status == 201
+    assert http_as("GET", f"{pods}/p").json["metadata"]["managedFields"] == owners
     assert http_as("POST", f"{pods}/p/binding", binding).status == 409
     bound = http_as("GET", f"{pods}/p").json
     assert bound["spec"]["nodeName"] == "n1"

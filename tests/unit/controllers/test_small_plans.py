@@ -10,7 +10,7 @@ from corral.controllers.nodelifecycle.plan import sighting, silent_in, taints, u
 from corral.controllers.podgc.plan import QUARANTINE, Clear, Wait, failed, judge, surplus
 from corral.controllers.pods.claim import claim, release_patch
 from corral.controllers.pods.rank import DELETION_COST, victims
-from corral.controllers.replicasets.plan import plan, status
+from corral.controllers.replicasets.plan import census, plan, status
 from corral.kinds import conditions
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Obj
@@ -66,7 +66,8 @@ def test_crowded_machines_lose_first() -> None:
 )
 def test_replica_set_numbers(replicas: int, phases: list[str], create: int, delete: int) -> None:
     pods = [pod(f"p{number}", phase) for number, phase in enumerate(phases)]
-    made = plan(replica_set(replicas), pods, EPOCH)
+    wanted = replica_set(replicas)
+    made = plan(wanted, census(wanted, pods, EPOCH), EPOCH)
     assert (made.create, len(made.delete)) == (create, delete)
 
 
@@ -74,7 +75,8 @@ def test_replica_set_status_and_min_ready_seconds() -> None:
     leaving = pod("leaving", deletionTimestamp=rfc3339(EPOCH))
     pods = [pod("a", age=100, labels={"a": "b"}), pod("b", age=4), pod("c", ready=False), leaving]
     wanted = replica_set(3, minReadySeconds=10)
-    made = status(wanted, pods, EPOCH, failure=None)
+    counted = census(wanted, pods, EPOCH)
+    made = status(wanted, counted, EPOCH, failure=None)
     assert made == {
         "replicas": 3,
         "fullyLabeledReplicas": 1,
@@ -83,10 +85,10 @@ def test_replica_set_status_and_min_ready_seconds() -> None:
         "terminatingReplicas": 1,
         "observedGeneration": 4,
     }
-    assert plan(wanted, pods, EPOCH).look_again == pytest.approx(6)
-    wanted["status"] = status(wanted, pods, EPOCH, failure=("FailedCreate", "quota"))
+    assert plan(wanted, counted, EPOCH).look_again == pytest.approx(6)
+    wanted["status"] = status(wanted, counted, EPOCH, failure=("FailedCreate", "quota"))
     assert conditions.is_true(wanted, "ReplicaFailure")
-    assert "conditions" not in status(wanted, pods, EPOCH, failure=None)
+    assert "conditions" not in status(wanted, counted, EPOCH, failure=None)
 
 
 def test_claims() -> None:

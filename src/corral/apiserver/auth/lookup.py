@@ -2,8 +2,7 @@
 
 from typing import Protocol
 
-import orjson
-
+from corral.apiserver.rendering import read
 from corral.kinds.types import Obj
 from corral.store.protocol import Entry
 
@@ -23,6 +22,5 @@ def core_key(plural: str, namespace: str, name: str) -> str:
 
 
 def decode(entry: Entry) -> Obj:
-    """The object in an entry."""
-    obj: Obj = orjson.loads(entry.value)
-    return obj
+    """The object in an entry, for reading only: the verbs and watchers of this server share it."""
+    return read(entry)

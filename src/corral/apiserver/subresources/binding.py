@@ -54,9 +54,10 @@ async def bind(core: Core, ctx: Context) -> Reply:
                 pod["metadata"][field] = given[field]
         return pod
 
-    # Annotations are the one part of a binding that can be wrong.
+    # Annotations are the one part of a binding that can be wrong. As in Kubernetes, nobody comes to own what it sets.
     sound = not given.get("annotations")
-    await writing.update(core, ctx, assign, write_options(ctx.query), [], prepare=_as_it_is, sound=sound)
+    options = write_options(ctx.query)
+    await writing.update(core, ctx, assign, options, [], prepare=_as_it_is, tracked=True, sound=sound)
     return value_reply(SUCCESS, PLAIN, 201)
 
 

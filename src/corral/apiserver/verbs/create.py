@@ -1,6 +1,6 @@
 """Make an object."""
 
-from corral.apiserver import writing
+from corral.apiserver import alike, writing
 from corral.apiserver.answers import object_reply
 from corral.apiserver.context import Context, Reply
 from corral.apiserver.core import Core
@@ -16,6 +16,7 @@ async def create(core: Core, ctx: Context) -> Reply:
     options = write_options(ctx.query)
     warnings: list[str] = []
     obj, found = writing.read_body(ctx, options)
-    writing.prune(obj, ctx.kind, options, warnings, found)
-    outcome = await writing.create(core, ctx, obj, options, warnings)
+    settled = alike.settle(ctx.kind, obj)
+    writing.prune(obj, ctx.kind, options, warnings, found, settled)
+    outcome = await writing.create(core, ctx, obj, options, warnings, settled=settled)
     return object_reply(core, ctx, outcome.rendered, status=201, warnings=outcome.warnings)

@@ -1,7 +1,7 @@
 """Performs what `plan` says, and keeps the status."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from corral.client.informer import Informer
 from corral.controllers.pods.batches import Outcome, slow_start
@@ -11,7 +11,7 @@ from corral.controllers.pods.pods import (
     controller_index,
     is_active,
 )
-from corral.controllers.replicasets.plan import Plan, plan, status
+from corral.controllers.replicasets.plan import Plan, census, plan, status
 from corral.kinds.owners import controller_of
 from corral.kinds.podtemplate import from_template
 from corral.kinds.resources import PODS, REPLICA_SETS
@@ -48,9 +48,10 @@ class ReplicaSetController:
         replica_set = self._sets.get(key)
         if replica_set is None:
             return Done()
-        pods = await self._control.claimed(replica_set)
+        held = await self._control.claimed(replica_set)
         now = self._tools.clock.now()
-        step = plan(replica_set, pods, now, crowding=self._crowding(replica_set))
+        pods = census(replica_set, held, now)
+        step = plan(replica_set, pods, now, crowding=Crowding(lambda: self._crowding(replica_set)))
         failure: tuple[str, str] | None = None
         refused = (await self._perform(replica_set, step)).refused
         if refused is not None:
@@ -63,7 +64,7 @@ class ReplicaSetController:
             return Temporary(failure[1])
         return Done() if step.look_again is None else Requeue(step.look_again)
 
-    def _crowding(self, replica_set: Obj) -> "Crowding":
+    def _crowding(self, replica_set: Obj) -> Counter[str]:
         """How many pods of the ReplicaSet's owner (all its ReplicaSets) share each machine."""
         owner = controller_of(replica_set)
         uid = owner["uid"] if owner is not None else ""
@@ -73,7 +74,7 @@ class ReplicaSetController:
             for pod in self._control.pods.index(CONTROLLER_INDEX, sibling["metadata"]["uid"]):
                 if is_active(pod):
                     machines[(pod.get("spec") or {}).get("nodeName", "")] += 1
-        return Crowding(machines)
+        return machines
 
     async def _perform(self, replica_set: Obj, step: Plan) -> Outcome:
         async def create(number: int) -> None:
@@ -88,10 +89,13 @@ class ReplicaSetController:
 
 
 class Crowding:
-    """Pods of one owner per machine, as `rank.victims` asks for it."""
+    """Pods of one owner per machine, as `rank.victims` asks for it; counted when it first asks."""
 
-    def __init__(self, machines: Counter[str]) -> None:
-        self._machines = machines
+    def __init__(self, count: Callable[[], Counter[str]]) -> None:
+        self._count = count
+        self._machines: Counter[str] | None = None
 
     def __call__(self, pod: Obj) -> int:
+        if self._machines is None:
+            self._machines = self._count()
         return self._machines[(pod.get("spec") or {}).get("nodeName", "")]

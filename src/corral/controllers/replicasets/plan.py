@@ -5,14 +5,48 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 
-from corral.controllers.pods.pods import available_in, is_active, is_deleting, is_terminating
+from corral.controllers.pods.pods import available_in, is_deleting
 from corral.controllers.pods.rank import victims
 from corral.kinds import conditions
-from corral.kinds.podspec import is_ready
+from corral.kinds.podspec import is_ready, is_terminal
 from corral.kinds.types import Obj
 
 BURST = 500
 """Pods created or deleted in one step at most (Kubernetes' BurstReplicas)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """A ReplicaSet's pods, looked at once: it may hold thousands, and each of their changes asks anew."""
+
+    active: tuple[Obj, ...]
+    """Neither ended nor being deleted."""
+    ready: int
+    available: int
+    terminating: int
+    waits: float | None
+    """Seconds until the next ready pod becomes available, or None."""
+
+
+def census(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> Census:
+    """Count the pods that `replica_set` holds."""
+    seconds = int(replica_set["spec"].get("minReadySeconds") or 0)
+    active: list[Obj] = []
+    ready = available = terminating = 0
+    waits: list[float] = []
+    for pod in pods:
+        if is_terminal(pod):
+            continue
+        if is_deleting(pod):
+            terminating += 1
+            continue
+        active.append(pod)
+        if is_ready(pod):
+            ready += 1
+            wait = available_in(pod, seconds, now) or 0.0
+            available += not wait
+            waits += [wait] if wait else []
+    return Census(tuple(active), ready, available, terminating, min(waits, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +59,13 @@ class Plan:
     """Seconds until a ready pod becomes available, or None."""
 
 
-def plan(
-    replica_set: Obj, pods: Sequence[Obj], now: datetime, *, crowding: Callable[[Obj], int] = lambda pod: 0
-) -> Plan:
+def plan(replica_set: Obj, pods: Census, now: datetime, *, crowding: Callable[[Obj], int] = lambda pod: 0) -> Plan:
     """Compare the pods that `replica_set` holds with what its spec asks for."""
-    active = [pod for pod in pods if is_active(pod)]
-    missing = desired(replica_set) - len(active)
+    missing = desired(replica_set) - len(pods.active)
     if is_deleting(replica_set):
         missing = 0
-    delete = victims(active, min(-missing, BURST), now, crowding=crowding) if missing < 0 else []
-    seconds = _min_ready_seconds(replica_set)
-    waits = [wait for pod in active if (wait := available_in(pod, seconds, now))]
-    return Plan(min(max(missing, 0), BURST), tuple(delete), min(waits, default=None))
+    delete = victims(pods.active, min(-missing, BURST), now, crowding=crowding) if missing < 0 else []
+    return Plan(min(max(missing, 0), BURST), tuple(delete), pods.waits)
 
 
 def desired(replica_set: Obj) -> int:
@@ -45,17 +74,15 @@ def desired(replica_set: Obj) -> int:
     return 1 if replicas is None else int(replicas)
 
 
-def status(replica_set: Obj, pods: Sequence[Obj], now: datetime, *, failure: tuple[str, str] | None) -> Obj:
+def status(replica_set: Obj, pods: Census, now: datetime, *, failure: tuple[str, str] | None) -> Obj:
     """The status that `pods` make; `failure` is the reason and message of a create or delete that was refused."""
-    active = [pod for pod in pods if is_active(pod)]
-    wanted = (replica_set["spec"]["template"].get("metadata") or {}).get("labels") or {}
-    seconds = _min_ready_seconds(replica_set)
+    wanted = ((replica_set["spec"]["template"].get("metadata") or {}).get("labels") or {}).items()
     counts = {
-        "replicas": len(active),
-        "fullyLabeledReplicas": sum(wanted.items() <= (pod["metadata"].get("labels") or {}).items() for pod in active),
-        "readyReplicas": sum(is_ready(pod) for pod in active),
-        "availableReplicas": sum(available_in(pod, seconds, now) == 0.0 for pod in active),
-        "terminatingReplicas": sum(is_terminating(pod) for pod in pods),
+        "replicas": len(pods.active),
+        "fullyLabeledReplicas": sum(wanted <= (pod["metadata"].get("labels") or {}).items() for pod in pods.active),
+        "readyReplicas": pods.ready,
+        "availableReplicas": pods.available,
+        "terminatingReplicas": pods.terminating,
     }
     made: Obj = {"status": {"conditions": deepcopy((replica_set.get("status") or {}).get("conditions") or [])}}
     if failure is None:
@@ -68,7 +95,3 @@ def status(replica_set: Obj, pods: Sequence[Obj], now: datetime, *, failure: tup
     if made["status"]["conditions"]:
         result["conditions"] = made["status"]["conditions"]
     return result
-
-
-def _min_ready_seconds(replica_set: Obj) -> int:
-    return int(replica_set["spec"].get("minReadySeconds") or 0)

@@ -1,7 +1,10 @@
 """Who owns what after a plain write: create, update, or one of the patches other than apply."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
+
+import orjson
 
 from corral.base.clock import rfc3339
 from corral.kinds.apply import managers
@@ -25,6 +28,7 @@ _EMPTY: Final[Obj] = {
     },
     "status": {},
 }
+_EMPTY_BUT_SPEC: Final[Obj] = {name: value for name, value in _EMPTY.items() if name != "spec"}
 _EMPTY_CUSTOM: Final[Obj] = {"metadata": {}}
 
 
@@ -41,11 +45,25 @@ def track(
     entries = managers.before_write(live, metadata.pop("managedFields", None), subresource=subresource)
     changed: Trie = {}
     removed: Trie = {}
-    compare(root_node(schema, subresource), _before(schema, old), new, changed, removed)
+    if old is None and "spec" in new and not schema.custom:
+        without = {name: value for name, value in new.items() if name != "spec"}
+        compare(root_node(schema, subresource), _EMPTY_BUT_SPEC, without, changed, removed)
+        changed |= _of_spec(schema, subresource, orjson.dumps(new["spec"]))
+    else:
+        compare(root_node(schema, subresource), _before(schema, old), new, changed, removed)
     if changed or removed:
         entries = _after(entries, changed, removed, manager, new["apiVersion"], now, subresource)
     if entries:
         metadata["managedFields"] = entries
+
+
+@lru_cache(512)
+def _of_spec(schema: ApplySchema, subresource: str, spec: bytes) -> Trie:
+    """What a new object's spec sets. Remembered, because objects of one template bring the same again and again."""
+    changed: Trie = {}
+    old, new = {"spec": _EMPTY["spec"]}, {"spec": orjson.loads(spec)}
+    compare(root_node(schema, subresource), old, new, changed, {})
+    return changed
 
 
 def _before(schema: ApplySchema, old: Obj | None) -> Obj:

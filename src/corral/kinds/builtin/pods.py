@@ -1,7 +1,10 @@
 """Pods: what only the server sets, what an update may change; what resizing and ephemeral containers may."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
+
+import orjson
 
 from corral.kinds.builtin.rules_pods import check_pod_spec
 from corral.kinds.podspec import qos_class
@@ -58,11 +61,17 @@ def check(pod: Obj, old: Obj | None) -> list[Cause]:
     """A pod on its own and, on update, what has changed in it."""
     spec = pod.get("spec") or {}
     if old is None:
-        causes = check_pod_spec(spec, "spec")
+        causes = list(_causes(orjson.dumps(spec)))
         if spec.get("schedulingGates") and spec.get("nodeName"):
             causes.append(forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
         return causes
     return check_pod_spec(spec, "spec") + _check_ephemeral(spec, old.get("spec") or {}) + _check_resized(pod, old)
+
+
+@lru_cache(512)
+def _causes(spec: bytes) -> Sequence[Cause]:
+    """What is wrong with a new pod's spec; pods of one template bring the same one again and again."""
+    return tuple(check_pod_spec(orjson.loads(spec), "spec"))
 
 
 def _check_update(spec: Mapping[str, Any], before: Mapping[str, Any]) -> list[Cause]:
