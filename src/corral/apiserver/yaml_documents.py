@@ -5,6 +5,7 @@ the process), merge keys multiply like aliases while a document is still being r
 quadratic time.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -84,12 +85,32 @@ def load(body: bytes, duplicates: list[str] | None = None) -> Any:
     Raises:
         StatusError: 400, it is not YAML, or it is or expands to more than a server takes.
     """
+    return _load(body, yaml.CSafeLoader.get_single_data, duplicates)
+
+
+def load_all(body: bytes) -> list[Any]:
+    """All documents in `body`.
+
+    Raises:
+        StatusError: as `load`.
+    """
+    return list(_load(body, _every_document, None))
+
+
+def _every_document(loader: yaml.CSafeLoader) -> list[Any]:
+    found: list[Any] = []
+    while loader.check_data():  # type: ignore[no-untyped-call]
+        found.append(loader.get_data())
+    return found
+
+
+def _load(body: bytes, read: Callable[[yaml.CSafeLoader], Any], duplicates: list[str] | None) -> Any:
     try:
         _check_depth(body)
         loader = _Loader(body)
         loader.duplicates = []
         try:
-            value = loader.get_single_data()
+            value = read(loader)
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:

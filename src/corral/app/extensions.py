@@ -1,4 +1,4 @@
-"""Corral's own resources in the API group corral.dev: sources, pods/why, pods/files, nodes/images."""
+"""Corral's own resources in the API group corral.dev: sources, plans, pods/why, pods/files, nodes/images."""
 
 from typing import TYPE_CHECKING
 
@@ -6,12 +6,17 @@ import orjson
 from aiohttp import web
 
 from corral.apiserver.auth.api import User
+from corral.apiserver.auth.pki import MASTERS
+from corral.apiserver.decoding import decode_object
+from corral.apiserver.http.lane import read_body
+from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.apiserver.sources import Sources
 from corral.apiserver.streams import NodeDialer
 from corral.apiserver.subresources.streams import address_of
+from corral.client.client import Client
 from corral.kinds.resources import NODES, PODS
-from corral.kinds.status import bad_request, not_found
+from corral.kinds.status import bad_request, method_not_allowed, not_found
 from corral.kinds.types import Obj
 
 if TYPE_CHECKING:
@@ -20,6 +25,10 @@ if TYPE_CHECKING:
 
 def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: "Scheduler") -> None:
     """Serve them; authorization is the server's (RBAC on these names)."""
+    from corral.scheduler.planner import Planner
+
+    controllers = Client(InProcessTransport(server, User("system:kube-controller-manager", (MASTERS,))))
+    planner = Planner(scheduler, controllers)
 
     def node(name: str) -> Obj:
         found = server.core.find(NODES, "", name)
@@ -29,6 +38,16 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
 
     async def why(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         answer = scheduler.why(namespace, name)
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+    async def plans(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        if name:
+            raise method_not_allowed()
+        body = decode_object(await read_body(request), request.headers.get("Content-Type", ""))
+        items = body.get("items")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise bad_request("cannot plan: items must be a list of objects")
+        answer = await planner.plan(items, namespace, Client(InProcessTransport(server, user)))
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
     async def files(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
@@ -46,6 +65,7 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
         return await dialer.proxy(request, host, port, "/images/load", request.rel_url.raw_query_string)
 
     server.extend(plural="sources", namespaced=True, verbs=("get", "update"), handler=sources.handle)
+    server.extend(plural="plans", namespaced=True, verbs=("create",), handler=plans)
     server.extend(plural="pods", subresource="why", namespaced=True, verbs=("get",), handler=why)
     server.extend(plural="pods", subresource="files", namespaced=True, verbs=("get",), handler=files)
     server.extend(plural="nodes", subresource="images", namespaced=False, verbs=("create",), handler=images)

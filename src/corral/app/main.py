@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stop": ("corral.cli.stop", "Stop programs."),
     "exec": ("corral.cli.exec", "Run a command beside a running program."),
     "why": ("corral.cli.why", "Explain why something does not run, and what would change it."),
+    "plan": ("corral.cli.plan", "Show where workloads would go, without creating them."),
     "simulate": ("corral.cli.simulate", "Ask what would happen: does it fit, what if machines die."),
     "status": ("corral.cli.status", "Show the cell: its server, machines and load."),
     "machine": ("corral.cli.machine", "List machines, and take one out of service and back."),

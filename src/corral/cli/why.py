@@ -136,11 +136,16 @@ def placement_words(placement: Obj) -> Iterator[str]:
         yield f"it waits: none of {len(machines)} machine{'s' * (len(machines) != 1)} takes it"
         rows = [[machine["name"], "; ".join(machine["reasons"])] for machine in machines]
         yield from terminal.columns(["MACHINE", "WHY NOT"], rows).splitlines()
-    closest = placement.get("closest")
+    yield from advice(placement)
+
+
+def advice(story: Obj) -> Iterator[str]:
+    """What the scheduler says about the closest machine, likely mistakes, and what would help."""
+    closest = story.get("closest")
     if closest:
         missing = ", ".join(f"{amount} {resource}" for resource, amount in (closest.get("missing") or {}).items())
         yield f"closest: {closest['name']}" + (f", where {missing} is missing" if missing else "")
-    for hint in placement.get("hints") or ():
+    for hint in story.get("hints") or ():
         yield f"hint: {hint}"
-    for change in placement.get("would_help") or ():
+    for change in story.get("would_help") or ():
         yield f"would help: {change}"

@@ -10,6 +10,7 @@ now), and after five minutes in any case. One for which others must go is nomina
 import asyncio
 import logging
 import random
+from collections.abc import Iterable
 
 from corral.base.clock import Clock
 from corral.client.client import Client
@@ -28,6 +29,7 @@ from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.storage import Storage
+from corral.scheduler.trial import Trial
 from corral.scheduler.trim import trim_budget, trim_namespace, trim_node, trim_pod
 from corral.scheduler.volumebinder import VolumeBindingError
 from corral.scheduler.volumes import Binding
@@ -74,6 +76,8 @@ class Scheduler:
         self._binder = Binder(client, self._recorder, clock, self._bound, component=name)
         self._assumed: dict[Key, str] = {}
         """The uids of the pods whose binding is under way."""
+        self.synced = asyncio.Event()
+        """Set once everything is known that decisions go by."""
         self._wake = asyncio.Event()
         self._reshaped = False
         """Whether machines changed, so that refusals may have other reasons."""
@@ -101,6 +105,7 @@ class Scheduler:
             tasks.create_task(self._binder.announce(), name="scheduler-announcer")
             for informer in informers:
                 await informer.synced.wait()
+            self.synced.set()
             while True:
                 await self._decide_all(tasks)
                 await self._changed()
@@ -117,6 +122,15 @@ class Scheduler:
             raise not_found("", "pods", name)
         with self._snapshot.without_nomination(pod_key) as nominated:
             return explain(self._snapshot, pod, scheduler=self._name, profile=self._profile, nominated=nominated)
+
+    def nodes(self) -> list[Obj]:
+        """The Nodes of the cell, for reading only, and of each what placing looks at."""
+        return list(self._nodes.items())
+
+    def trial(self, pods: Iterable[tuple[Key, Obj]]) -> Trial:
+        """Find out what would become of `pods` now; none of the keys may be that of a pod of the cell."""
+        cache = CandidateCache(self._snapshot.copy(), self._profile)
+        return Trial(cache, pods, self._clock.now(), random.Random(0), tuple(self._budgets.values()))
 
     async def _decide_all(self, tasks: asyncio.TaskGroup) -> None:
         self._wake.clear()

@@ -80,6 +80,8 @@ def _edit() -> list[Obj]:
         # Sources are content-addressed uploads: whoever may run a program may send it, and fetch its results.
         allow("create get update patch", "sources", "corral.dev"),
         allow("get create", "pods/files", "corral.dev"),
+        # A plan goes by what its asker may create, and says what other pods would have to go.
+        allow("create", "plans", "corral.dev"),
     ]
 
 

@@ -1,0 +1,176 @@
+"""Where workloads would go, if they were created now: `corral plan`.
+
+Each workload, and one pod of it, goes to the API server as a dry run, so that defaults, admission and refusals are
+those of a real create. What came back is multiplied (expand.py) and tried on a copy of the scheduler's snapshot
+(trial.py), in steps between which everybody else gets a turn. Nothing is created.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from corral.client.api import ApiRequest
+from corral.client.client import Client, decode
+from corral.kinds.resources import PODS
+from corral.kinds.status import Cause, StatusError, bad_request, invalid
+from corral.kinds.types import Key, Obj, Resource
+from corral.scheduler import expand
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.scheduler import Scheduler
+from corral.scheduler.trial import Trial
+from corral.scheduler.trim import trim_pod
+
+GROUP = "corral.dev"
+MOST_PODS = 20_000
+"""Of one plan."""
+STEP = 50
+"""Pods decided between two turns of the event loop, about 5 ms."""
+_EXPLAINED = 20
+"""Refused classes of pods that are explained: a person reads no more."""
+_UNTOLD: Obj = {"message": "see the other reasons first", "closest": None, "hints": [], "would_help": []}
+
+
+@dataclass(slots=True)
+class _Planned:
+    """A workload and its pods, under keys that no real pod can have."""
+
+    workload: Obj
+    pods: dict[Key, Obj]
+    notes: list[str]
+
+
+class Planner:
+    """Makes plans, one at a time.
+
+    Args:
+        client: may create every pod, as the controllers of workloads together may.
+    """
+
+    def __init__(self, scheduler: Scheduler, client: Client) -> None:
+        self._scheduler = scheduler
+        self._client = client
+        self._busy = asyncio.Lock()
+
+    async def plan(self, objects: Sequence[Obj], namespace: str, user: Client) -> Obj:
+        """Where `objects` would go; plain JSON data.
+
+        Args:
+            namespace: of objects that name none.
+            user: a client that acts as whoever asks: who may not create a workload may not plan it either.
+
+        Returns:
+            `fits`, and `workloads` in the order of `objects`: `kind`, `namespace`, `name`, `pods`, `placed`,
+            `machines` (name to pods), `assignments` (`pod`, `node`, `preempts`), `refused` (`pods`, `message`,
+            `closest`, `hints`, `would_help`) and `notes`.
+
+        Raises:
+            StatusError: 422, objects are no workloads or would be refused (the fields of its causes are
+                `items[index]`); 400, there are too many pods.
+        """
+        await self._scheduler.synced.wait()
+        async with self._busy:
+            nodes = self._scheduler.nodes()
+            planned = await self._expand(objects, namespace, user, nodes)
+            trial = self._scheduler.trial((key, pod) for one in planned for key, pod in one.pods.items())
+            for _ in trial.steps(STEP):
+                await asyncio.sleep(0)
+            return await self._report(planned, trial)
+
+    async def _expand(
+        self, objects: Sequence[Obj], namespace: str, user: Client, nodes: Sequence[Obj]
+    ) -> list[_Planned]:
+        planned: list[_Planned] = []
+        causes: list[Cause] = []
+        for index, obj in enumerate(objects):
+            try:
+                workload, pod = await self._admitted(obj, namespace, user)
+            except StatusError as error:
+                causes.append(Cause("FieldValueInvalid", error.message, f"items[{index}]"))
+                continue
+            if expand.size(workload, nodes) + sum(len(one.pods) for one in planned) > MOST_PODS:
+                raise bad_request(f"cannot plan more than {MOST_PODS} pods at once: plan fewer workloads or replicas")
+            space = pod["metadata"]["namespace"]
+            pods = {Key(space, f"{index}/{name}"): each for name, each in expand.pods(workload, trim_pod(pod), nodes)}
+            planned.append(_Planned(workload, pods, list(_notes(workload, pod))))
+        if causes:
+            raise invalid(GROUP, "Plan", "", causes)
+        return planned
+
+    async def _admitted(self, obj: Obj, namespace: str, user: Client) -> tuple[Obj, Obj]:
+        """The workload and its model pod, as the API server would take them."""
+        resource = expand.WORKLOADS.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
+        if resource is None:
+            known = ", ".join(sorted({kind for _, kind in expand.WORKLOADS}))
+            raise bad_request(f"cannot plan {obj.get('apiVersion')} {obj.get('kind')}: it has no pods; {known} have")
+        metadata = obj.get("metadata")
+        place = (metadata.get("namespace") if isinstance(metadata, dict) else None) or namespace
+        workload = await _dry_run(user, resource, str(place), obj)
+        if resource == PODS:
+            return workload, workload
+        try:
+            pod = await _dry_run(self._client, PODS, str(place), expand.model(workload))
+        except StatusError as error:
+            error.message = f"its pods would be refused: {error.message}"
+            raise
+        return workload, pod
+
+    async def _report(self, planned: Sequence[_Planned], trial: Trial) -> Obj:
+        stories: dict[PodClass, Obj] = {}
+        for one in planned:
+            for key in one.pods:
+                pod_class = trial.refused.get(key)
+                if pod_class is not None and pod_class not in stories and len(stories) < _EXPLAINED:
+                    stories[pod_class] = trial.explain(key)
+                    await asyncio.sleep(0)
+        return {
+            "kind": "Plan",
+            "apiVersion": f"{GROUP}/v1",
+            "fits": not trial.refused,
+            "workloads": [_workload(one, trial, stories) for one in planned],
+        }
+
+
+async def _dry_run(client: Client, resource: Resource, namespace: str, obj: Obj) -> Obj:
+    query = {"dryRun": "All", "fieldValidation": "Strict"}
+    return decode(await client.transport.call(ApiRequest("POST", resource.path(namespace), query, orjson.dumps(obj))))
+
+
+def _notes(workload: Obj, pod: Obj) -> Iterator[str]:
+    """What a person should know who reads the plan."""
+    if workload["spec"].get("suspend"):
+        yield "it is suspended: this is where its pods go once it is resumed"
+    gates = [gate["name"] for gate in pod["spec"].get("schedulingGates") or ()]
+    if gates:
+        yield f"its pods wait for their scheduling gates to be removed first: {', '.join(gates)}"
+
+
+def _workload(one: _Planned, trial: Trial, stories: Mapping[PodClass, Obj]) -> Obj:
+    metadata = one.workload["metadata"]
+    assignments = [
+        {"pod": _name(key), "node": place.node, "preempts": [str(victim) for victim in place.victims]}
+        for key in one.pods
+        if (place := trial.places.get(key)) is not None
+    ]
+    refused: dict[PodClass, list[str]] = {}
+    for key in one.pods:
+        if key in trial.refused:
+            refused.setdefault(trial.refused[key], []).append(_name(key))
+    return {
+        "kind": one.workload["kind"],
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "pods": len(one.pods),
+        "placed": len(assignments),
+        "machines": dict(sorted(Counter(str(each["node"]) for each in assignments).items())),
+        "assignments": assignments,
+        "refused": [{"pods": names, **stories.get(pod_class, _UNTOLD)} for pod_class, names in refused.items()],
+        "notes": one.notes,
+    }
+
+
+def _name(key: Key) -> str:
+    """The pod's own name, without what keeps its key apart from those of real pods."""
+    return key.name.partition("/")[2]

@@ -1,0 +1,118 @@
+"""What would become of pods that do not exist: decided as the live loop would, on a copy of its snapshot. Pure.
+
+A trial runs in steps, so that whoever serves others meanwhile can take breaks. Later steps see what earlier ones
+placed, and the room that victims leave. A refused pod is tried again as long as one that was placed after it may let it
+in, as the live loop does.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from corral.kinds.podspec import priority
+from corral.kinds.types import Key, Obj
+from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.plan import Bind, Decision, Pending, Preempt, assign
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.preemption import Budget, spend
+from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.why import explain
+
+_SECOND_CHANCES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pod goes, and which pods that are there now must end before."""
+
+    node: str
+    victims: tuple[Key, ...] = ()
+
+
+class Trial:
+    """One trial; `places` and `refused` are complete when all `steps` are done.
+
+    Args:
+        cache: of a snapshot that is the trial's own.
+        pods: in the order in which they would arrive; none of their keys is that of a pod in the snapshot.
+        budgets: how many pods of which kind may be made to go.
+    """
+
+    def __init__(
+        self,
+        cache: CandidateCache,
+        pods: Iterable[tuple[Key, Obj]],
+        now: datetime,
+        rng: random.Random,
+        budgets: Sequence[Budget] = (),
+    ) -> None:
+        self.places: dict[Key, Place] = {}
+        self.refused: dict[Key, PodClass] = {}
+        self._cache = cache
+        self._snapshot: Snapshot = cache.snapshot
+        self._now = now
+        self._rng = rng
+        self._budgets = budgets
+        self._pods = dict(pods)
+        # Sorting is stable: among equal priorities, who comes first is first.
+        self._left = sorted(self._pods.items(), key=lambda item: -priority(item[1]))[::-1]
+        """The next is the last."""
+        self._classes: dict[int, tuple[PodClass, Obj]] = {}
+        """By identity of the pod, since pods that are alike are often the same object."""
+        self._chances = _SECOND_CHANCES
+
+    def steps(self, limit: int) -> Iterator[None]:
+        """Decide all pods, up to `limit` of them between one yield and the next.
+
+        Raises:
+            ValueError, StatusError: a pod asks for something that makes no sense.
+        """
+        while self._left or self._retry():
+            taken = self._left[-limit:][::-1]
+            del self._left[-limit:]
+            chosen = {key: self._pending(key, pod, number) for number, (key, pod) in enumerate(taken)}
+            for decision in assign(self._cache, list(chosen.values()), self._now, self._rng, self._budgets):
+                self._note(chosen[decision.pod], decision)
+            yield
+
+    def explain(self, key: Key) -> Obj:
+        """Why a pod was refused, as things are now: `message`, `closest`, `hints` and `would_help` of `why.explain`."""
+        pod = self._pods[key]
+        scheduler = (pod.get("spec") or {}).get("schedulerName") or ""
+        # By its own name the pod may exist, and be somewhere.
+        pod = {**pod, "metadata": {**pod["metadata"], "name": key.name}}
+        story = explain(self._snapshot, pod, scheduler=scheduler, profile=self._cache.profile)
+        return {field: story[field] for field in ("message", "closest", "hints", "would_help")}
+
+    def _pending(self, key: Key, pod: Obj, number: int) -> Pending:
+        if id(pod) not in self._classes:
+            self._classes[id(pod)] = self._snapshot.classify(pod), pod
+        return Pending(key, self._classes[id(pod)][0], priority(pod), number)
+
+    def _note(self, pod: Pending, decision: Decision) -> None:
+        if isinstance(decision, Bind):
+            self.places[pod.key] = Place(decision.node)
+        elif isinstance(decision, Preempt):
+            # Two pods of one step may name the same victim: it goes for the first.
+            victims = [(key, self._snapshot.class_of(key)) for key in decision.victims if self._snapshot.node_of(key)]
+            self._budgets = spend(self._budgets, victims)
+            for key, _ in victims:
+                self._snapshot.remove(key)
+            self._snapshot.place(pod.key, pod.pod_class, decision.node)
+            self.places[pod.key] = Place(decision.node, tuple(key for key, _ in victims))
+        else:
+            self.refused[pod.key] = pod.pod_class
+
+    def _retry(self) -> bool:
+        """Take up again the refused pods that fit somewhere by now."""
+        concerned = {pod_class for pod_class in self.refused.values() if pod_class.peers.gains_by_others}
+        fitting = {pod_class for pod_class in concerned if self._cache.fits_somewhere(pod_class)}
+        again = [key for key, pod_class in self.refused.items() if pod_class in fitting]
+        if not again or not self._chances:
+            return False
+        self._chances -= 1
+        for key in again:
+            del self.refused[key]
+        self._left = [(key, self._pods[key]) for key in again][::-1]
+        return True
