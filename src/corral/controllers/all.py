@@ -16,6 +16,10 @@ from corral.controllers.replicasets.controller import ReplicaSetController
 from corral.controllers.serviceaccounts.controller import RootCaController, ServiceAccountController
 from corral.controllers.statefulsets.controller import StatefulSetController
 from corral.controllers.tainteviction.controller import TaintEvictionController
+from corral.controllers.volumes.binder import PersistentVolumeBinder
+from corral.controllers.volumes.ephemeral import EphemeralVolumeController
+from corral.controllers.volumes.protection import ClaimProtection, VolumeProtection
+from corral.controllers.volumes.provisioner import LocalProvisioner
 from corral.machinery.api import Background, Controller
 
 
@@ -43,6 +47,11 @@ def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Contr
         DisruptionController(),
         NodeLifecycleController(node_grace),
         TaintEvictionController(),
+        PersistentVolumeBinder(),
+        ClaimProtection(),
+        VolumeProtection(),
+        EphemeralVolumeController(),
+        LocalProvisioner(),
         GarbageCollector(),
     ]
 

@@ -184,6 +184,21 @@ def read_class(obj: Obj) -> StorageClass:
     )
 
 
+def is_local(volume: Obj) -> bool:
+    """Whether Corral's own provisioner made the volume."""
+    return (volume["metadata"].get("annotations") or {}).get(PROVISIONED_BY) == LOCAL_PROVISIONER
+
+
+def machine_of(volume: Obj) -> str:
+    """The host name of the machine that a volume of Corral's own provisioner is on; empty if it names none."""
+    required = ((volume.get("spec") or {}).get("nodeAffinity") or {}).get("required") or {}
+    for term in required.get("nodeSelectorTerms") or ():
+        for need in term.get("matchExpressions") or ():
+            if need.get("key") == HOSTNAME and need.get("operator") == "In" and len(need.get("values") or ()) == 1:
+                return str(need["values"][0])
+    return ""
+
+
 def class_of(obj: Obj) -> str | None:
     """The storage class that a claim or volume names; None if it leaves that open."""
     annotated = (obj["metadata"].get("annotations") or {}).get(_CLASS)

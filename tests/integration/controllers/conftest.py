@@ -36,6 +36,8 @@ class Kubelet:
         self.machine = "m1"
         self.ends: Callable[[Obj], str] = lambda pod: ""
         self.starts: Callable[[Obj], bool] = lambda pod: True
+        self.binds = True
+        """Whether it plays scheduler, too."""
         self._client = client
         self._clock = clock
         self._informer = Informer(client, PODS, clock=clock)
@@ -65,6 +67,8 @@ class Kubelet:
                 await self._set(pod, "Failed")
             await self._client.delete(PODS, name, namespace, grace=0)
         elif not pod["spec"].get("nodeName"):
+            if not self.binds:
+                return
             target = {"kind": "Node", "apiVersion": "v1", "name": self.machine}
             binding = {"kind": "Binding", "apiVersion": "v1", "metadata": {"name": name}, "target": target}
             await self._client.create_subresource(PODS, name, namespace, "binding", binding)

@@ -20,6 +20,7 @@ PLURALS = {
     "ClusterRoleBinding": (RBAC, "clusterrolebindings"),
     "Namespace": ("core", "namespaces"),
     "PriorityClass": ("scheduling.k8s.io", "priorityclasses"),
+    "StorageClass": ("storage.k8s.io", "storageclasses"),
 }
 ANN = User("ann", ("devs", "system:authenticated"))
 

@@ -9,6 +9,7 @@ from corral.apiserver.admission.limit_ranger import LimitRanger
 from corral.apiserver.admission.namespaces import NamespaceLifecycle
 from corral.apiserver.admission.priority import Priority
 from corral.apiserver.admission.service_account import ServiceAccounts
+from corral.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
 from corral.apiserver.admission.tolerations import DefaultTolerationSeconds
 from corral.apiserver.auth.api import Authorizer
 from corral.apiserver.auth.authorizer import CellAuthorizer
@@ -26,6 +27,8 @@ def plugins(authorizer: Authorizer) -> list[Plugin]:
         ServiceAccounts(),
         DefaultTolerationSeconds(),
         Priority(),
+        DefaultStorageClass(),
+        StorageObjectInUseProtection(),
         NodeRestriction(),
     ]
     if isinstance(authorizer, CellAuthorizer):

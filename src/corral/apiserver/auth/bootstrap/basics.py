@@ -1,5 +1,6 @@
-"""The system's namespaces and priority classes."""
+"""The system's namespaces, priority classes and the default class of storage."""
 
+from corral.kinds.storage import IS_DEFAULT, LOCAL_PROVISIONER
 from corral.kinds.types import Obj
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -21,7 +22,20 @@ _BANDS = (
 
 def basics() -> list[Obj]:
     """Namespaces first: the namespaced objects of the bootstrap live in them."""
-    return [*map(_namespace, NAMESPACES), *(_priority_class(*row) for row in (*_PRIORITIES, *_BANDS))]
+    priorities = [_priority_class(*row) for row in (*_PRIORITIES, *_BANDS)]
+    return [*map(_namespace, NAMESPACES), *priorities, _local_storage()]
+
+
+def _local_storage() -> Obj:
+    """Claims that name no class are of this one: a directory of the machine where their first pod runs."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "corral-local", "annotations": {IS_DEFAULT: "true"}},
+        "provisioner": LOCAL_PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
 
 
 def _namespace(name: str) -> Obj:

@@ -189,6 +189,17 @@ def _storage_roles() -> Mapping[str, Sequence[Obj]]:
             allow(READ, "pods nodes"),
         ],
         "pvc-protection-controller": [allow(_CHANGE, "persistentvolumeclaims"), allow(READ, "pods")],
+        "ephemeral-volume-controller": [
+            allow(READ, "pods"),
+            allow("update", "pods/finalizers"),
+            allow(f"create {READ}", "persistentvolumeclaims"),
+        ],
+        "corral-local-provisioner": [
+            allow(f"create delete patch {READ}", "persistentvolumes"),
+            allow(f"patch {READ}", "persistentvolumeclaims"),
+            allow(READ, "storageclasses", "storage.k8s.io"),
+            allow(READ, "nodes"),
+        ],
         "pv-protection-controller": [allow(_CHANGE, "persistentvolumes")],
         "expand-controller": [
             allow(_CHANGE, "persistentvolumes persistentvolumeclaims"),
