@@ -187,8 +187,8 @@ async def test_a_bound_claim_keeps_to_its_volume(cell: Any) -> None:
     await cell.client.create(PERSISTENT_VOLUMES, free(volume("v", storage="")))
     await cell.client.create(PERSISTENT_VOLUME_CLAIMS, asks(claim("c", storage="", volume="v")))
     await cell.until(PERSISTENT_VOLUME_CLAIMS, "c", phase("Bound"))
+    patch = {"spec": {"volumeName": "other"}}
     with pytest.raises(StatusError, match="immutable"):
-        patch = {"spec": {"volumeName": "other"}}
         await cell.client.patch(PERSISTENT_VOLUME_CLAIMS, "c", patch, "default")
     await cell.client.create(PERSISTENT_VOLUME_CLAIMS, asks(claim("late", storage="", volume="v")))
     assert await told(cell, "FailedBinding") == 'volume "v" already bound to a different claim.'
