@@ -176,6 +176,8 @@ class _Turn:
         if victims is None:
             self._refusals[pod.pod_class] = snapshot.used.end, refusal
             return refusal
+        # The next pod of this turn must not break a budget that this one has used up.
+        self._budgets = spend(self._budgets, ((key, snapshot.class_of(key)) for key in victims.pods))
         for key in victims.nominations:
             snapshot.remove(key)
         snapshot.nominate(pod.key, pod.pod_class, victims.node)
@@ -261,6 +263,7 @@ class _Turn:
             eviction.undo()
             return {}
         eviction.postpone()
+        self._budgets = budgets
         for key, decision in found.items():
             snapshot.nominate(key, classes[key], decision.node)
         return found

@@ -12,6 +12,7 @@ import yaml
 from corral.base.errors import CorralError
 from corral.cli.session import connect
 from corral.client.client import Client
+from corral.kinds.status import StatusError
 from corral.kinds.types import Obj, Resource
 from corral.scheduler.simulator import csvtable, inventory, manifests
 from corral.scheduler.simulator.scenario import Scenario
@@ -107,7 +108,12 @@ async def _all(client: Client, resource: Resource) -> list[Obj]:
     found: list[Obj] = []
     token = ""
     while True:
-        page = await client.list(resource, limit=_PAGE, continue_token=token)
+        try:
+            page = await client.list(resource, limit=_PAGE, continue_token=token)
+        except StatusError as error:
+            if error.code == 404:
+                return found  # the cell does not serve this kind
+            raise
         told = {"apiVersion": resource.api_version, "kind": resource.kind}
         found += [{**told, **item} for item in page["items"]]
         token = (page.get("metadata") or {}).get("continue") or ""

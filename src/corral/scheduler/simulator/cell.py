@@ -7,25 +7,28 @@ wait like any other, behind those that were there before. A pod that belongs to 
 import difflib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
 from corral.base.errors import CorralError
+from corral.kinds.podgroups import GangKey, gang_of
 from corral.kinds.podspec import is_terminal, priority
-from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.gangs import GangBook
 from corral.scheduler.plan import Bind, Pending, Preempt, assign
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.preemption import Budget
+from corral.scheduler.preemption import Budget, spend
 from corral.scheduler.profile import Profile
+from corral.scheduler.simulator.context import tell
 from corral.scheduler.simulator.scenario import Scenario, belongs_to_machine, workload
 from corral.scheduler.snapshot import Snapshot
 
 _BATCH = 1000
+_SCHEDULER = "default-scheduler"
 Progress: TypeAlias = Callable[[int, int], None]
 """Told now and then how many of how many steps are done."""
 
@@ -60,7 +63,9 @@ class SimulatedCell:
         self.profile = profile
         self.snapshot = Snapshot()
         self.cache = CandidateCache(self.snapshot, profile)
-        self.budgets = [_budget(one) for one in scenario.budgets]
+        self.gangs = GangBook()
+        told = [tell(obj, self.snapshot, self.gangs) for obj in scenario.context]
+        self.budgets: Sequence[Budget] = [budget for budget in told if budget is not None]
         self.waiting: list[Pending] = []
         self.unreadable: dict[Key, str] = {}
         """Pods that the scheduler does not even look at, and why."""
@@ -68,10 +73,8 @@ class SimulatedCell:
         self.rooted: set[Key] = set()
         """Pods that belong to their machine."""
         self.load: Counter[PodClass] = Counter()
+        self._gang_of: dict[Key, GangKey] = {}
         self._arrivals = 0
-        for namespace in scenario.namespaces:
-            metadata = namespace["metadata"]
-            self.snapshot.put_namespace(metadata["name"], metadata.get("labels") or {})
         self._put_machines(scenario.machines)
         for pod in scenario.pods:
             self._put_pod(pod, keep)
@@ -94,6 +97,9 @@ class SimulatedCell:
         if key in self.workloads:
             raise CorralError(f"cannot simulate two pods named {str(key)!r}", "give each pod a name of its own")
         self.workloads[key] = workload(pod)
+        gang = gang_of(pod)
+        if gang is not None:
+            self._gang_of[key] = gang
         if belongs_to_machine(pod):
             self.rooted.add(key)
         try:
@@ -104,11 +110,15 @@ class SimulatedCell:
         self.load[pod_class] += 1
         if node and (keep or key in self.rooted):
             self.snapshot.place(key, pod_class, node)
+            self._count_member(key, placed=True)
             return
-        gates = [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]
-        if gates:
-            self.unreadable[key] = f"the pod waits for its scheduling gates to be removed: {', '.join(gates)}"
+        held = _held_back(spec)
+        if held and not node:
+            self.unreadable[key] = held
             return
+        nominated = (pod.get("status") or {}).get("nominatedNodeName")
+        if nominated and keep:
+            self.snapshot.nominate(key, pod_class, nominated)
         self.waiting.append(self._pending(key, pod_class, priority(pod)))
 
     def _pending(self, key: Key, pod_class: PodClass, importance: int) -> Pending:
@@ -119,7 +129,13 @@ class SimulatedCell:
         """Take a pod off its machine; what its controller makes instead of it waits."""
         pod_class = self.snapshot.class_of(key)
         self.snapshot.remove(key)
+        self._count_member(key, placed=False)
         return self._pending(key, pod_class, pod_class.peers.priority)
+
+    def _count_member(self, key: Key, *, placed: bool) -> None:
+        gang = self._gang_of.get(key)
+        if gang is not None:
+            self.gangs.see(gang, key, counts=placed)
 
     def kill(self, machine: str) -> tuple[list[Key], list[Key]]:
         """A machine dies: the pods that wait for another one now, and those that ended with it.
@@ -161,11 +177,12 @@ class SimulatedCell:
             pushed_out: list[Pending] = []
             bound = False
             total = done + len(left)
-            for start in range(0, len(left), _BATCH):
-                batch = {pod.key: pod for pod in left[start : start + _BATCH]}
-                for decision in assign(self.cache, list(batch.values()), now, rng, self.budgets):
+            for batch in self._batches(left):
+                pods = [self._as_now(pod) for pod in batch.values()]
+                for decision in assign(self.cache, pods, now, rng, self.budgets):
                     if isinstance(decision, Bind):
                         bound = True
+                        self._count_member(decision.pod, placed=True)
                         refused.pop(decision.pod, None)
                         outcome.refused.pop(decision.pod, None)
                         outcome.placed[decision.pod] = decision.node
@@ -181,13 +198,31 @@ class SimulatedCell:
         self.waiting = list(refused.values())
         return outcome
 
+    def _batches(self, pods: Sequence[Pending]) -> Iterator[dict[Key, Pending]]:
+        """`pods` in order, some at a time; those of one gang come together, where the first of them is."""
+        gangs: dict[GangKey, list[Pending]] = {}
+        for pod in pods:
+            if pod.key in self._gang_of:
+                gangs.setdefault(self._gang_of[pod.key], []).append(pod)
+        batch: dict[Key, Pending] = {}
+        for pod in pods:
+            gang = self._gang_of.get(pod.key)
+            together = [pod] if gang is None else gangs.pop(gang, ())
+            batch |= {member.key: member for member in together}
+            if len(batch) >= _BATCH:
+                yield batch
+                batch = {}
+        if batch:
+            yield batch
+
+    def _as_now(self, pod: Pending) -> Pending:
+        gang = self._gang_of.get(pod.key)
+        return pod if gang is None else replace(pod, gang=self.gangs.gang(gang))
+
     def _push_out(self, victims: Iterable[Key], outcome: Outcome) -> Iterator[Pending]:
         # Two pods of one batch may have the same victims.
         for key in filter(self.snapshot.node_of, victims):
-            peers = self.snapshot.class_of(key).peers
-            for number, budget in enumerate(self.budgets):
-                if budget.namespace == key.namespace and budget.selector.matches(peers.labels):
-                    self.budgets[number] = replace(budget, allowed=budget.allowed - 1)
+            self.budgets = spend(self.budgets, [(key, self.snapshot.class_of(key))])
             if not outcome.placed.pop(key, ""):
                 outcome.evicted.setdefault(key, self.snapshot.node_of(key))
             yield self.evict(key)
@@ -202,11 +237,14 @@ class SimulatedCell:
         return [pod for pod in refused.values() if pod.key in self.snapshot.nominations or fits[pod.pod_class]]
 
 
+def _held_back(spec: Obj) -> str:
+    """Why the live scheduler would not try a pod yet."""
+    gates = [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]
+    if gates:
+        return f"the pod waits for its scheduling gates to be removed: {', '.join(gates)}"
+    scheduler = spec.get("schedulerName") or _SCHEDULER
+    return "" if scheduler == _SCHEDULER else f"the pod asks for the scheduler {scheduler!r}"
+
+
 def _rank(pod: Pending) -> tuple[int, int, Key]:
     return -pod.priority, pod.order, pod.key
-
-
-def _budget(budget: Obj) -> Budget:
-    allowed = (budget.get("status") or {}).get("disruptionsAllowed") or 0
-    selector = LabelSelector.from_object((budget.get("spec") or {}).get("selector"))
-    return Budget(budget["metadata"].get("namespace", ""), selector, int(allowed))

@@ -12,18 +12,20 @@ from functools import cache
 
 from corral.base.errors import CorralError
 from corral.kinds.owners import controller_of
+from corral.kinds.podgroups import COSCHEDULING_POD_GROUPS
 from corral.kinds.registry import Registry
-from corral.kinds.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
+from corral.kinds.resources import NODES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+from corral.scheduler.simulator import context
 from corral.scheduler.simulator.bands import PRIORITY_CLASSES
 from corral.scheduler.simulator.scenario import Scenario
-from corral.scheduler.trim import trim_budget, trim_namespace, trim_node, trim_pod
+from corral.scheduler.trim import trim_node, trim_pod
 
-RESOURCES = (NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS)
+RESOURCES = (*context.RESOURCES, NODES, PODS)
 """What a scenario is made of."""
 _WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "ReplicationController", "Job")
-_USED = (*(resource.kind for resource in RESOURCES), *_WORKLOADS, "PriorityClass")
+_USED = tuple(dict.fromkeys((*(resource.kind for resource in RESOURCES), *_WORKLOADS, "PriorityClass")))
 _KEPT = ("creationTimestamp", "generateName", "ownerReferences")
 _MIRROR = "kubernetes.io/config.mirror"
 
@@ -46,16 +48,14 @@ def read(objects: Iterable[Obj], source: str) -> Scenario:
     return Scenario(
         machines=[trim_node(node) for node in found["Node"]],
         pods=[_pod(pod, classes, source) for pod in pods],
-        namespaces=[trim_namespace(one) for one in found["Namespace"]],
-        budgets=[trim_budget(one) for one in found["PodDisruptionBudget"]],
+        context=[context.trim(obj) for kind in _USED if kind in context.KINDS for obj in found[kind]],
         notes=notes,
     )
 
 
 def write(scenario: Scenario) -> Obj:
     """One `List` of everything; `read` gives the same scenario back."""
-    parts = (scenario.namespaces, scenario.machines, scenario.budgets, scenario.pods)
-    return {"apiVersion": "v1", "kind": "List", "items": [obj for objects in parts for obj in objects]}
+    return {"apiVersion": "v1", "kind": "List", "items": [*scenario.context, *scenario.machines, *scenario.pods]}
 
 
 def _flat(objects: Iterable[Obj], source: str) -> Iterator[Obj]:
@@ -89,6 +89,8 @@ def _registry() -> Registry:
 def _checked(obj: Obj, source: str) -> Obj:
     """The object with the fields of its kind only, and with defaults."""
     group, _, version = str(obj.get("apiVersion") or "").rpartition("/")
+    if group == COSCHEDULING_POD_GROUPS.group:
+        return obj  # a custom resource
     kind = _registry().by_kind(group, version, obj["kind"])
     if kind is None:
         known = next(one for one in _registry().kinds() if one.resource.kind == obj["kind"])

@@ -25,9 +25,8 @@ class Scenario:
 
     machines: Sequence[Obj] = ()
     pods: Sequence[Obj] = ()
-    namespaces: Sequence[Obj] = ()
-    budgets: Sequence[Obj] = ()
-    """PodDisruptionBudgets."""
+    context: Sequence[Obj] = ()
+    """What else placement looks at: objects of `corral.scheduler.simulator.context.KINDS`."""
     spans: Mapping[Key, Span] = field(default_factory=dict)
     notes: Sequence[str] = ()
     """What a person should know of how this was read."""
@@ -37,8 +36,7 @@ class Scenario:
         return Scenario(
             (*self.machines, *other.machines),
             (*self.pods, *other.pods),
-            (*self.namespaces, *other.namespaces),
-            (*self.budgets, *other.budgets),
+            (*self.context, *other.context),
             {**self.spans, **other.spans},
             (*self.notes, *other.notes),
         )
