@@ -7,10 +7,9 @@ There are two kinds of that name. Kubernetes' own (scheduling.k8s.io, feature ga
 from typing import NamedTuple
 
 from corral.kinds.podspec import phase
-from corral.kinds.resources import POD_GROUPS
-from corral.kinds.types import Obj, Resource
+from corral.kinds.resources import COSCHEDULING_POD_GROUPS, POD_GROUPS
+from corral.kinds.types import Obj
 
-COSCHEDULING_POD_GROUPS = Resource("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup", True)
 LABEL = "scheduling.x-k8s.io/pod-group"
 
 # Kubernetes 1.35 waited so long for the rest of a gang; later versions of its PodGroup have no field for it.

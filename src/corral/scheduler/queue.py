@@ -2,14 +2,20 @@
 
 A pod is either ready, in order of priority and then of arrival, or it rests until a moment: after a refusal for five
 minutes (unless something changes that lets it fit), after a failed binding for a back-off that grows with each attempt.
+
+The members of a gang that wait are taken together as soon as one of them is ready. Trying a gang costs as much as all
+its members do, so it is not retried at once when something changes, but after a back-off.
 """
 
 import heapq
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from corral.base.backoff import Backoff
+from corral.kinds.podgroups import GangKey
 from corral.kinds.types import Key
+from corral.scheduler.gangs import Gang
 from corral.scheduler.plan import Pending
 from corral.scheduler.podclass import PodClass
 
@@ -23,6 +29,7 @@ class _Item:
     pending: Pending
     token: int
     """Heaps may hold outdated entries of a pod; the one with this token counts."""
+    gang: GangKey | None = None
     attempts: int = 0
     decided: float = 0.0
     refused: bool = False
@@ -30,13 +37,20 @@ class _Item:
 
 
 class PodQueue:
-    """Pending pods, ready or resting."""
+    """Pending pods, ready or resting.
 
-    def __init__(self) -> None:
+    Args:
+        gang: a group as it is now; None if its members are placed one by one.
+    """
+
+    def __init__(self, gang: Callable[[GangKey], Gang | None] = lambda key: None) -> None:
+        self._gang = gang
         self._items: dict[Key, _Item] = {}
         self._ready: list[tuple[int, int, int, Key]] = []
         self._resting: list[tuple[float, int, Key]] = []
         self._refused: dict[PodClass, dict[Key, None]] = {}
+        self._gangs: dict[GangKey, dict[Key, None]] = {}
+        """The members that are ready or rest."""
         self._tokens = itertools.count()
         self._arrivals = itertools.count()
 
@@ -46,17 +60,26 @@ class PodQueue:
     def __contains__(self, key: Key) -> bool:
         return key in self._items
 
-    def add(self, key: Key, pod_class: PodClass, priority: int) -> bool:
-        """A pod wants a machine; nothing happens if it waits already and has not changed. Whether it is ready anew."""
+    def add(
+        self, key: Key, pod_class: PodClass, priority: int, gang: GangKey | None = None, rest_until: float = 0.0
+    ) -> bool:
+        """A pod wants a machine; nothing happens if it waits already and has not changed. Whether that is news.
+
+        Args:
+            rest_until: it is not to be looked at before.
+        """
         item = self._items.get(key)
         if item is None:
-            item = self._items[key] = _Item(Pending(key, pod_class, priority, next(self._arrivals)), 0)
+            item = self._items[key] = _Item(Pending(key, pod_class, priority, next(self._arrivals)), 0, gang)
         elif (item.pending.pod_class, item.pending.priority) == (pod_class, priority):
             return False
         else:
             self._unrefuse(item)
             item.pending = replace(item.pending, pod_class=pod_class, priority=priority)
-        self._make_ready(item)
+        if rest_until:
+            self._rest(item, rest_until)
+        else:
+            self._make_ready(item)
         return True
 
     def discard(self, key: Key) -> None:
@@ -64,19 +87,41 @@ class PodQueue:
         item = self._items.pop(key, None)
         if item is not None:
             self._unrefuse(item)
+            self._leave_gang(item)
 
     def take(self, limit: int, now: float) -> list[Pending]:
-        """Up to `limit` ready pods, best first. They stay known: each must be followed by `refused`, `failed` or
-        `discard`."""
+        """Up to `limit` ready pods, best first, or more so that no gang is torn apart. They stay known: each must be
+        followed by `refused`, `failed` or `discard`."""
         self._end_rests(now)
         taken: list[Pending] = []
         while self._ready and len(taken) < limit:
             *_, token, key = heapq.heappop(self._ready)
             item = self._items.get(key)
-            if item is not None and item.token == token and item.ready:
+            if item is None or item.token != token or not item.ready:
+                continue
+            if item.gang is None:
                 item.ready = False
                 taken.append(item.pending)
+            else:
+                taken += self._take_gang(item.gang)
         return taken
+
+    def _take_gang(self, gang: GangKey) -> list[Pending]:
+        now = self._gang(gang)
+        items = [self._items[key] for key in self._gangs.pop(gang)]
+        for item in items:
+            self._unrefuse(item)
+            item.token, item.ready = next(self._tokens), False
+        return [replace(item.pending, gang=now) for item in items]
+
+    def count(self, gang: GangKey) -> int:
+        """How many members of a gang are ready or rest."""
+        return len(self._gangs.get(gang, ()))
+
+    def waiting(self, gang: GangKey) -> list[Pending]:
+        """The members of a gang that are ready or rest."""
+        now = self._gang(gang)
+        return [replace(self._items[key].pending, gang=now) for key in self._gangs.get(gang, ())]
 
     def refused(self, key: Key, now: float) -> None:
         """No machine took the pod."""
@@ -104,9 +149,12 @@ class PodQueue:
         return list(self._refused)
 
     def retry_class(self, pod_class: PodClass) -> None:
-        """Something changed that lets this class fit: its refused pods are ready at once."""
+        """Something changed that lets this class fit: its refused pods are ready at once, gangs after a back-off."""
         for key in list(self._refused.get(pod_class, ())):
             item = self._items[key]
+            if item.gang is not None:
+                self._rest(item, item.decided + _BACKOFF.delay(item.attempts - 1))
+                continue
             self._unrefuse(item)
             self._make_ready(item)
 
@@ -116,6 +164,14 @@ class PodQueue:
         if item is not None and item.refused:
             self._unrefuse(item)
             self._make_ready(item)
+
+    def retry_gang(self, gang: GangKey) -> None:
+        """The gang is another one now: it is ready at once."""
+        for key in self._gangs.get(gang, ()):
+            item = self._items[key]
+            self._unrefuse(item)
+            self._make_ready(item)
+            return
 
     def retry_all(self) -> None:
         """The machines changed, so that a refusal may have other reasons now: retry each pod after its back-off."""
@@ -142,12 +198,26 @@ class PodQueue:
 
     def _make_ready(self, item: _Item) -> None:
         item.token, item.ready = next(self._tokens), True
+        self._join_gang(item)
         pending = item.pending
         heapq.heappush(self._ready, (-pending.priority, pending.order, item.token, pending.key))
 
     def _rest(self, item: _Item, until: float) -> None:
         item.token, item.ready = next(self._tokens), False
+        self._join_gang(item)
         heapq.heappush(self._resting, (until, item.token, item.pending.key))
+
+    def _join_gang(self, item: _Item) -> None:
+        if item.gang is not None:
+            self._gangs.setdefault(item.gang, {})[item.pending.key] = None
+
+    def _leave_gang(self, item: _Item) -> None:
+        if item.gang is None:
+            return
+        members = self._gangs.get(item.gang, {})
+        members.pop(item.pending.key, None)
+        if not members:
+            self._gangs.pop(item.gang, None)
 
     def _unrefuse(self, item: _Item) -> None:
         if not item.refused:

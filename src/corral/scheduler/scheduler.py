@@ -5,6 +5,7 @@ batches, between which the loop gets its turn. What was decided is assumed in th
 the binding fails. A refused pod is looked at again as soon as a change lets its class fit somewhere (room became free,
 or a pod that it seeks was placed), after its back-off when machines changed otherwise (its reasons may be other ones
 now), and after five minutes in any case. One for which others must go is nominated: it keeps the room that they leave.
+Members of a gang are looked at together, as soon as there are enough of them.
 """
 
 import asyncio
@@ -15,22 +16,31 @@ from collections.abc import Iterable
 from corral.base.clock import Clock
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
+from corral.kinds.podgroups import GangKey, counts, gang_of, key_of_group, minimum_of
 from corral.kinds.podspec import is_terminal, priority
-from corral.kinds.resources import NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS
+from corral.kinds.resources import (
+    COSCHEDULING_POD_GROUPS,
+    NAMESPACES,
+    NODES,
+    POD_DISRUPTION_BUDGETS,
+    POD_GROUPS,
+    PODS,
+)
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError, not_found
 from corral.kinds.types import Key, Obj
 from corral.machinery.events import EventRecorder
 from corral.scheduler.binder import Binder, Outcome
 from corral.scheduler.candidates import CandidateCache
-from corral.scheduler.plan import Bind, Decision, Preempt, assign
+from corral.scheduler.gangs import GangBook
+from corral.scheduler.plan import Bind, Decision, Preempt, assign, plan
 from corral.scheduler.preemption import Budget
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.storage import Storage
 from corral.scheduler.trial import Trial
-from corral.scheduler.trim import trim_budget, trim_namespace, trim_node, trim_pod
+from corral.scheduler.trim import trim_budget, trim_group, trim_namespace, trim_node, trim_pod
 from corral.scheduler.volumebinder import VolumeBindingError
 from corral.scheduler.volumes import Binding
 from corral.scheduler.why import explain
@@ -39,6 +49,8 @@ _log = logging.getLogger(__name__)
 
 # About 5 ms of deciding, after which bindings and informers get their turn.
 _BATCH = 100
+# So long a gang that is not complete is left alone after each arrival: the rest is probably on its way.
+_SETTLING_SECONDS = 1.0
 DEFAULT_NAME = "default-scheduler"
 
 
@@ -66,11 +78,16 @@ class Scheduler:
         self._snapshot = Snapshot()
         self._profile = profile
         self._cache = CandidateCache(self._snapshot, profile)
-        self._queue = PodQueue()
+        self._gangs = GangBook()
+        self._queue = PodQueue(self._gangs.gang)
         self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
         self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=trim_pod)
         self._namespaces = Informer(client, NAMESPACES, clock=clock, rng=rng, transform=trim_namespace)
         self._disruptions = Informer(client, POD_DISRUPTION_BUDGETS, clock=clock, rng=rng, transform=trim_budget)
+        self._groups = [
+            Informer(client, resource, clock=clock, rng=rng, transform=trim_group)
+            for resource in (POD_GROUPS, COSCHEDULING_POD_GROUPS)
+        ]
         self._budgets: dict[Key, Budget] = {}
         self._recorder = EventRecorder(client, name, clock)
         self._binder = Binder(client, self._recorder, clock, self._bound, component=name)
@@ -91,6 +108,8 @@ class Scheduler:
         self._storage = Storage(client, self._snapshot.volumes, self._on_storage, clock=clock, rng=rng)
         self._namespaces.on_event(self._on_namespace)
         self._disruptions.on_event(self._on_budget)
+        for groups in self._groups:
+            groups.on_event(self._on_group)
         self._nodes.on_event(self._on_node)
         self._pods.on_event(self._on_pod)
 
@@ -99,7 +118,8 @@ class Scheduler:
         async with asyncio.TaskGroup() as tasks:
             # Pods last: what they are judged by should be known by then.
             informers = (self._namespaces, self._disruptions, self._nodes, *self._storage.informers, self._pods)
-            for informer in informers:
+            # A group that is not known yet keeps its members waiting, so that there is no need to wait for groups.
+            for informer in (*self._groups, *informers):
                 tasks.create_task(informer.run(), name=f"scheduler-{informer.resource.plural}")
             tasks.create_task(self._recorder.run(), name="scheduler-events")
             tasks.create_task(self._binder.announce(), name="scheduler-announcer")
@@ -120,8 +140,18 @@ class Scheduler:
         pod = self._pods.get(pod_key)
         if pod is None:
             raise not_found("", "pods", name)
+        group = self._group_story(pod_key, pod)
         with self._snapshot.without_nomination(pod_key) as nominated:
-            return explain(self._snapshot, pod, scheduler=self._name, profile=self._profile, nominated=nominated)
+            return explain(
+                self._snapshot, pod, scheduler=self._name, profile=self._profile, nominated=nominated, group=group
+            )
+
+    def _group_story(self, key: Key, pod: Obj) -> str:
+        """What the gang of a waiting pod lacks, if it has one and lacks something."""
+        gang = gang_of(pod)
+        members = self._queue.waiting(gang) if gang is not None else []
+        decisions = plan(self._snapshot, members, self._clock.now(), random.Random(0), profile=self._profile)
+        return next((one.message for one in decisions if one.pod == key and not isinstance(one, Bind)), "")
 
     def nodes(self) -> list[Obj]:
         """The Nodes of the cell, for reading only, and of each what placing looks at."""
@@ -137,8 +167,11 @@ class Scheduler:
         self._retry_refused()
         while pending := self._queue.take(_BATCH, self._clock.monotonic()):
             budgets = tuple(self._budgets.values())
-            for decision in assign(self._cache, pending, self._clock.now(), self._rng, budgets):
+            decisions = assign(self._cache, pending, self._clock.now(), self._rng, budgets)
+            for decision in decisions:
                 self._perform(decision, tasks)
+            if any(isinstance(decision, Preempt) for decision in decisions):
+                self._drop_torn_nominations()
             await asyncio.sleep(0)
 
     def _perform(self, decision: Decision, tasks: asyncio.TaskGroup) -> None:
@@ -149,6 +182,7 @@ class Scheduler:
         if isinstance(decision, Bind):
             self._note_placed()
             self._assumed[key] = pod["metadata"].get("uid", "")
+            self._count(key, pod)
             binding = self._snapshot.volumes.binding(key)
             work = self._bind_with_volumes(pod, decision, binding) if binding else None
             tasks.create_task(work or self._binder.bind(pod, decision.node, decision.devices), name=f"bind {key}")
@@ -191,6 +225,21 @@ class Scheduler:
                     self._queue.retry_class(pod_class)
         self._reshaped = self._freed = self._placed = self._restocked = False
         self._claims_changed.clear()
+
+    def _drop_torn_nominations(self) -> None:
+        """A gang that lost the room of some members to a more important pod gives up that of the others."""
+        nominated: dict[GangKey, list[Key]] = {}
+        for key in self._snapshot.nominations:
+            pod = self._pods.get(key)
+            gang = gang_of(pod) if pod is not None else None
+            if gang is not None:
+                nominated.setdefault(gang, []).append(key)
+        for gang, keys in nominated.items():
+            group = self._gangs.gang(gang)
+            if group is not None and len(keys) < group.need:
+                for key in keys:
+                    self._snapshot.remove(key)
+                self._queue.retry_gang(gang)
 
     async def _changed(self) -> None:
         """Return when something happened or a rest ends."""
@@ -249,8 +298,25 @@ class Scheduler:
             selector = LabelSelector.from_object((event.new.get("spec") or {}).get("selector"))
             self._budgets[event.key] = Budget(event.key.namespace, selector, int(allowed))
 
+    def _on_group(self, event: Event) -> None:
+        key = key_of_group(event.obj)
+        if self._gangs.put(key, None if event.new is None else minimum_of(event.new)):
+            self._queue.retry_gang(key)
+            self._wake.set()
+
+    def _count(self, key: Key, pod: Obj, *, gone: bool = False) -> None:
+        """Note whether the pod, if it belongs to a gang, is one of those that count."""
+        gang = gang_of(pod)
+        if gang is None:
+            return
+        here = not gone and (counts(pod) or (key in self._assumed and not is_terminal(pod)))
+        if self._gangs.see(gang, key, counts=here) and here:
+            self._queue.retry_gang(gang)
+            self._wake.set()
+
     def _on_pod(self, event: Event) -> None:
         pod, key = event.new, event.key
+        self._count(key, event.obj, gone=pod is None)
         if pod is None or is_terminal(pod):
             self._queue.discard(key)
             self._assumed.pop(key, None)
@@ -279,12 +345,21 @@ class Scheduler:
 
     def _wait(self, key: Key, pod: Obj) -> None:
         pod_class = self._snapshot.classify(pod)
-        if not self._queue.add(key, pod_class, priority(pod)):
+        gang = gang_of(pod)
+        if not self._queue.add(key, pod_class, priority(pod), gang, self._rest_until(gang)):
             return
         nominated = (pod.get("status") or {}).get("nominatedNodeName")
         if nominated and not self._snapshot.node_of(key):
             self._snapshot.nominate(key, pod_class, nominated)
         self._wake.set()
+
+    def _rest_until(self, gang: GangKey | None) -> float:
+        """Until when a pod that arrives is left alone, because its gang is not complete; 0 if it is, or if the pod has
+        none."""
+        group = self._gangs.gang(gang) if gang is not None else None
+        if gang is None or group is None or not group.lack(self._queue.count(gang) + 1):
+            return 0.0
+        return self._clock.monotonic() + _SETTLING_SECONDS
 
     def _place(self, key: Key, pod: Obj, node: str) -> None:
         known, before = bool(self._snapshot.node_of(key)), self._snapshot.used.end
@@ -320,6 +395,8 @@ class Scheduler:
         del self._assumed[outcome.key]
         self._free(outcome.key)
         pod = self._pods.get(outcome.key)
+        if pod is not None:
+            self._count(outcome.key, pod)
         if pod is not None and self._is_mine(pod):
             self._queue.failed(outcome.key, self._clock.monotonic())
             self._wake.set()

@@ -20,6 +20,7 @@ _POD_SPEC = (
     "resources",
     "schedulerName",
     "schedulingGates",
+    "schedulingGroup",
     "tolerations",
     "topologySpreadConstraints",
 )
@@ -87,6 +88,11 @@ def trim_budget(budget: Obj) -> Obj:
         "spec": _pick(budget.get("spec") or {}, ("selector",)),
         "status": _pick(budget.get("status") or {}, ("disruptionsAllowed",)),
     }
+
+
+def trim_group(group: Obj) -> Obj:
+    """The parts of a PodGroup that say who goes together."""
+    return _pick(group, ("kind", "apiVersion", "spec")) | {"metadata": _pick(group["metadata"], _METADATA)}
 
 
 def trim_namespace(namespace: Obj) -> Obj:

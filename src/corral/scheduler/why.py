@@ -31,13 +31,16 @@ class _Verdict:
     """The largest share of a request that the machine lacks: 0 if resources are no obstacle."""
 
 
-def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str, profile: Profile = SPREADING, nominated: str = "") -> Obj:
+def explain(
+    snapshot: Snapshot, pod: Obj, *, scheduler: str, profile: Profile = SPREADING, nominated: str = "", group: str = ""
+) -> Obj:
     """The story of `pod` on the machines of `snapshot`.
 
     Args:
         scheduler: the name of the one who explains.
         profile: whose rules it goes by.
         nominated: the machine on which room is being made for the pod.
+        group: what the pod's gang lacks.
 
     Returns:
         `pod`, `phase`, `scheduled`, `node`, `message` (the event's words), `machines` (`name`, `fits`, `reasons`,
@@ -64,6 +67,8 @@ def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str, profile: Profile = 
         story["message"] = f"assigned to {node}"
         return story
     held = _held_back(pod, scheduler)
+    if group:
+        held.append(group)
     if nominated:
         held.append(f"less important pods are being ended on {nominated} to make room for this one")
     pod_class = snapshot.classify(pod)
@@ -77,7 +82,7 @@ def explain(snapshot: Snapshot, pod: Obj, *, scheduler: str, profile: Profile = 
         story["message"] = held[0] if held else "the pod is about to be assigned"
         return story
     refusal: Refuse = refuse(snapshot, key, pod_class, profile)
-    story["message"] = refusal.message
+    story["message"] = group or refusal.message
     if verdicts:
         closest = min(verdicts, key=_distance)
         story["closest"] = _machine(closest)

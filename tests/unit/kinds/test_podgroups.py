@@ -3,7 +3,6 @@
 import pytest
 
 from corral.kinds.podgroups import (
-    COSCHEDULING_POD_GROUPS,
     LABEL,
     GangKey,
     counts,
@@ -12,7 +11,7 @@ from corral.kinds.podgroups import (
     minimum_of,
     timeout_of,
 )
-from corral.kinds.resources import POD_GROUPS
+from corral.kinds.resources import COSCHEDULING_POD_GROUPS, POD_GROUPS
 from corral.kinds.types import Obj
 from corral.testing.scheduling import pod
 

@@ -1,6 +1,8 @@
 """Pods that wait for a decision."""
 
+from corral.kinds.podgroups import GangKey
 from corral.kinds.types import Key
+from corral.scheduler.gangs import Gang
 from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
 from corral.testing.scheduling import pod
@@ -110,3 +112,74 @@ def test_one_refused_pod_can_be_retried() -> None:
     queue.retry(Key("", "none"))
     assert names(queue) == ["b"]
     assert queue.any_refused
+
+
+GANG = GangKey("scheduling.k8s.io", "", "g")
+
+
+def gang_queue(*members: str) -> PodQueue:
+    queue = PodQueue(lambda key: Gang(key, 2))
+    for name in members:
+        queue.add(Key("", name), SMALL, 0, GANG)
+    return queue
+
+
+def test_a_gang_is_taken_whole_whatever_the_limit() -> None:
+    queue = gang_queue("a")
+    queue.add(Key("", "x"), SMALL, 0)
+    queue.add(Key("", "b"), SMALL, 5, GANG)
+    assert queue.count(GANG) == 2
+    taken = queue.take(1, 0.0)
+    assert sorted(pending.key.name for pending in taken) == ["a", "b"]
+    assert {pending.gang for pending in taken} == {Gang(GANG, 2)}
+    assert queue.count(GANG) == 0
+    assert names(queue) == ["x"]
+
+
+def test_members_that_rest_come_along_with_one_that_is_ready() -> None:
+    queue = gang_queue()
+    queue.add(Key("", "a"), SMALL, 0, GANG, rest_until=1.0)
+    assert names(queue, 0.5) == []
+    assert [pending.key.name for pending in queue.waiting(GANG)] == ["a"]
+    queue.add(Key("", "b"), SMALL, 0, GANG)
+    assert names(queue, 0.5) == ["a", "b"]
+    assert queue.next_time() is None
+    assert names(queue, 1.0) == [], "what was taken does not become ready by a rest that has ended"
+
+
+def test_a_refused_gang_is_retried_after_a_back_off() -> None:
+    queue = gang_queue("a", "b")
+    for name in names(queue):
+        queue.refused(Key("", name), 10.0)
+    queue.retry_class(SMALL)
+    queue.retry_class(SMALL)
+    assert queue.next_time() == 11.0
+    assert names(queue, 10.5) == []
+    assert names(queue, 11.0) == ["a", "b"]
+    for name in ("a", "b"):
+        queue.refused(Key("", name), 11.0)
+    queue.retry_class(SMALL)
+    assert queue.next_time() == 13.0
+    assert queue.refused_classes() == [SMALL]
+
+
+def test_a_gang_that_has_changed_is_ready_at_once() -> None:
+    queue = gang_queue("a", "b")
+    for name in names(queue):
+        queue.refused(Key("", name), 10.0)
+    queue.retry_gang(GANG)
+    queue.retry_gang(GangKey("", "", "none"))
+    assert names(queue, 10.0) == ["a", "b"]
+    assert queue.refused_classes() == []
+
+
+def test_a_member_that_is_out_for_a_binding_is_not_taken_again() -> None:
+    queue = gang_queue("a", "b")
+    assert names(queue) == ["a", "b"]
+    queue.failed(Key("", "b"), 0.0)
+    assert queue.count(GANG) == 1
+    assert names(queue, 1.0) == ["b"]
+    queue.discard(Key("", "a"))
+    queue.discard(Key("", "b"))
+    assert queue.count(GANG) == 0
+    assert len(queue) == 0
