@@ -100,8 +100,16 @@ def parse(data: bytes, source: str) -> list[Any]:
 
 async def _live(sources: Sources) -> Scenario:
     async with connect(sources.kubeconfig, sources.data_dir, None) as session:
-        objects = [obj for resource in manifests.RESOURCES for obj in await _all(session.client, resource)]
-        return manifests.read(objects, session.server)
+        return await read_cell(session.client, session.server)
+
+
+async def read_cell(client: Client, name: str) -> Scenario:
+    """The cell that `client` talks to, as it is now; errors call it `name`.
+
+    Raises:
+        CorralError, StatusError: an object makes no sense, or may not be read.
+    """
+    return manifests.read([obj for resource in manifests.RESOURCES for obj in await _all(client, resource)], name)
 
 
 async def _all(client: Client, resource: Resource) -> list[Obj]:
