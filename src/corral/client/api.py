@@ -7,7 +7,7 @@ A `Transport` carries one request; there are two, HTTPS and in-process, and ever
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from corral.kinds.types import Obj
 
@@ -39,8 +39,7 @@ class ApiResponse:
     content_type: str = JSON
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(NamedTuple):
     """One event of a watch; `object` of an `ERROR` is a `Status`. In one process, watchers share objects: read-only."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]

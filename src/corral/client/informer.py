@@ -13,8 +13,7 @@ import itertools
 import logging
 import random
 from collections.abc import Callable, Iterable, ValuesView
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from corral.base.backoff import Backoff
 from corral.base.clock import Clock
@@ -32,8 +31,7 @@ _SETTLED_SECONDS = 5.0
 """A watch that lasted this long counts as a success: the next failure starts with the shortest delay."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What happened to one object: `added` has no `old`, `deleted` has the last known state in `old` and no `new`."""
 
     type: Literal["added", "updated", "deleted"]

@@ -6,7 +6,7 @@ change; in the common case, a dependent of a healthy owner, that is nobody.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from corral.kinds.types import Key, Obj, Resource
 
@@ -14,8 +14,7 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """One owner reference."""
 
     uid: str
@@ -30,8 +29,7 @@ class Owner:
         return self.api_version.rpartition("/")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """What the collector knows of an object."""
 
     uid: str

@@ -28,11 +28,14 @@ def claim(owner: Obj, selector: LabelSelector, owned: Iterable[Obj], orphans: It
     leaving = is_deleting(owner)
     held: list[Obj] = []
     release: list[Obj] = []
+    labels: Obj | None = None
+    matches = True
     for obj in owned:
-        if leaving or selector.nothing or selector.matches(obj["metadata"].get("labels") or {}):
-            held.append(obj)
-        else:
-            release.append(obj)
+        # One owner's objects are mostly alike, and comparing labels is quicker than choosing by them.
+        if labels is None or labels != obj["metadata"].get("labels"):
+            labels = obj["metadata"].get("labels") or {}
+            matches = leaving or selector.nothing or selector.matches(labels)
+        (held if matches else release).append(obj)
     adopt = (
         ()
         if leaving or selector.nothing

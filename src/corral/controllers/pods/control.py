@@ -55,7 +55,8 @@ class PodControl:
             self.pods.index(CONTROLLER_INDEX, metadata["uid"]),
             self.pods.index(CONTROLLER_INDEX, orphan_key(metadata["namespace"])),
         )
-        held = [pod for pod in claims.held if pod["metadata"]["namespace"] == metadata["namespace"]]
+        namespace = metadata["namespace"]
+        held = [pod for pod in claims.held if pod["metadata"]["namespace"] == namespace]
         for pod in claims.adopt:
             if is_active(pod):
                 patch = adoption_patch(pod, owner)

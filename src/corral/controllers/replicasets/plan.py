@@ -21,6 +21,8 @@ class Census:
 
     active: tuple[Obj, ...]
     """Neither ended nor being deleted."""
+    labelled: int
+    """With all labels of the template."""
     ready: int
     available: int
     terminating: int
@@ -31,8 +33,9 @@ class Census:
 def census(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> Census:
     """Count the pods that `replica_set` holds."""
     seconds = int(replica_set["spec"].get("minReadySeconds") or 0)
+    wanted = ((replica_set["spec"]["template"].get("metadata") or {}).get("labels") or {}).items()
     active: list[Obj] = []
-    ready = available = terminating = 0
+    labelled = ready = available = terminating = 0
     waits: list[float] = []
     for pod in pods:
         if is_terminal(pod):
@@ -41,12 +44,13 @@ def census(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> Census:
             terminating += 1
             continue
         active.append(pod)
+        labelled += wanted <= (pod["metadata"].get("labels") or {}).items()
         if is_ready(pod):
             ready += 1
             wait = available_in(pod, seconds, now) or 0.0
             available += not wait
             waits += [wait] if wait else []
-    return Census(tuple(active), ready, available, terminating, min(waits, default=None))
+    return Census(tuple(active), labelled, ready, available, terminating, min(waits, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,9 @@ def desired(replica_set: Obj) -> int:
 
 def status(replica_set: Obj, pods: Census, now: datetime, *, failure: tuple[str, str] | None) -> Obj:
     """The status that `pods` make; `failure` is the reason and message of a create or delete that was refused."""
-    wanted = ((replica_set["spec"]["template"].get("metadata") or {}).get("labels") or {}).items()
     counts = {
         "replicas": len(pods.active),
-        "fullyLabeledReplicas": sum(wanted <= (pod["metadata"].get("labels") or {}).items() for pod in pods.active),
+        "fullyLabeledReplicas": pods.labelled,
         "readyReplicas": pods.ready,
         "availableReplicas": pods.available,
         "terminatingReplicas": pods.terminating,
