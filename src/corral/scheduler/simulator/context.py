@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from corral.base.errors import CorralError
-from corral.kinds.podgroups import COSCHEDULING_POD_GROUPS, key_of_group, minimum_of
+from corral.kinds.podgroups import key_of_group, minimum_of
 from corral.kinds.resources import (
+    COSCHEDULING_POD_GROUPS,
     CSI_NODES,
     NAMESPACES,
     PERSISTENT_VOLUME_CLAIMS,

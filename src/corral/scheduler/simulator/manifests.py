@@ -12,9 +12,8 @@ from functools import cache
 
 from corral.base.errors import CorralError
 from corral.kinds.owners import controller_of
-from corral.kinds.podgroups import COSCHEDULING_POD_GROUPS
 from corral.kinds.registry import Registry
-from corral.kinds.resources import NODES, PODS
+from corral.kinds.resources import COSCHEDULING_POD_GROUPS, NODES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.scheduler.simulator import context
