@@ -1,7 +1,6 @@
 """The owner graph and its decisions, and a small world in which everything that should go goes, and nothing else."""
 
 import random
-from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +49,7 @@ def test_an_unknown_owner_is_a_question() -> None:
 
 
 def test_an_owner_in_another_namespace_is_a_question_too() -> None:
-    made = graph(replace(node("a"), key=Key("other", "a")))
+    made = graph(node("a")._replace(key=Key("other", "a")))
     child = node("b", "a")
     made.put(child)
     assert decide(made, child, {}) == Ask(child.owners)
@@ -115,7 +114,7 @@ class World:
             return
         extra = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy)
         finalizers = tuple(dict.fromkeys((*found.finalizers, *((extra,) if extra else ()))))
-        self.write(replace(found, finalizers=finalizers, deleting=True))
+        self.write(found._replace(finalizers=finalizers, deleting=True))
 
     def hear(self, count: int) -> None:
         for uid, changed in self.news[:count]:
@@ -143,25 +142,25 @@ class World:
     def perform(self, found: Node, decision: object) -> None:
         match decision:
             case Disown(owners):
-                self.write(replace(found, owners=tuple(o for o in found.owners if o.uid not in owners)))
+                self.write(found._replace(owners=tuple(o for o in found.owners if o.uid not in owners)))
             case Delete(policy, unblock) if unblock:
                 assert policy == "Foreground"
-                eased = tuple(replace(o, blocks=o.blocks and o.uid not in unblock) for o in found.owners)
-                self.write(replace(found, owners=eased))
+                eased = tuple(o._replace(blocks=o.blocks and o.uid not in unblock) for o in found.owners)
+                self.write(found._replace(owners=eased))
             case Delete(policy):
                 self.delete(found.uid, policy)
             case LookAt(dependents):
                 self.look |= set(dependents)
             case Release(finalizer):
-                self.write(replace(found, finalizers=tuple(f for f in found.finalizers if f != finalizer)))
+                self.write(found._replace(finalizers=tuple(f for f in found.finalizers if f != finalizer)))
             case Orphan(dependents):
                 if any(self.objects.get(d.uid) != d for d in dependents):
                     self.look.add(found.uid)
                     return
                 for dependent in dependents:
                     kept = tuple(o for o in dependent.owners if o.uid != found.uid)
-                    self.write(replace(dependent, owners=kept))
-                self.write(replace(found, finalizers=tuple(f for f in found.finalizers if f != ORPHAN)))
+                    self.write(dependent._replace(owners=kept))
+                self.write(found._replace(finalizers=tuple(f for f in found.finalizers if f != ORPHAN)))
 
     def settle(self) -> None:
         for _ in range(3000):
