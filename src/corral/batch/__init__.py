@@ -1,0 +1,1 @@
+"""Queues for work that can wait: quota, borrowing, fairness, preemption; Kueue's kinds and behaviour."""
