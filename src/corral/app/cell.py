@@ -102,6 +102,7 @@ async def _renew(pki: Pki, clock: Clock) -> None:
 
 
 def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Random, tasks: TaskStack) -> None:
+    from corral.batch.all import controllers as queue_controllers
     from corral.controllers.all import controllers
     from corral.machinery.runner import Runner
 
@@ -112,7 +113,8 @@ def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Ra
 
     user = User("system:kube-controller-manager", ("system:authenticated",))
     shared = Client(InProcessTransport(server, user), field_manager="kube-controller-manager")
-    runner = Runner(shared, controllers(ca_pem=pki.ca_pem.decode()), clock, rng=rng, client_for=client_for)
+    every = [*controllers(ca_pem=pki.ca_pem.decode()), *queue_controllers()]
+    runner = Runner(shared, every, clock, rng=rng, client_for=client_for)
     tasks.start(runner.run(), "controllers")
 
 

@@ -5,12 +5,12 @@ the pods do not tolerate or whose labels their node selector and affinity exclud
 a flavor of the group has are looked at). Source: kubernetes-sigs/kueue, pkg/scheduler/flavorassigner.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from corral.batch.model import Assigned, Flavor, FlavorResource, Group, Mode, PodSet, Queue, Shortage, Usage, Waiting
 from corral.batch.quota import Tree
-from corral.kinds.daemons import tolerates
+from corral.kinds.taints import untolerated
 
 PODS = "pods"
 
@@ -171,13 +171,8 @@ class _Assigner:
 
 
 def _untolerated(pod_set: PodSet, flavor: Flavor) -> str | None:
-    held: Sequence[Mapping[str, str]] = (*pod_set.tolerations, *flavor.tolerations)
-    for taint in flavor.taints:
-        if taint.get("effect") == "PreferNoSchedule":
-            continue
-        if not any(tolerates(dict(toleration), taint) for toleration in held):
-            return f"{{{taint.get('key', '')} {taint.get('value', '')} {taint.get('effect', '')}}}"
-    return None
+    found = untolerated((*pod_set.tolerations, *flavor.tolerations), flavor.taints)
+    return None if found is None else f"{{{found.key} {found.value} {found.effect}}}"
 
 
 def _matches(pod_set: PodSet, flavor: Flavor, keys: set[str]) -> bool:

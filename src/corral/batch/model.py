@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeAlias
 
 from corral.base.quantities import format_bytes, format_milli
 from corral.kinds.selectors import NodeSelector
-from corral.kinds.types import Key, Obj
+from corral.kinds.taints import Taint, Toleration
+from corral.kinds.types import Key
 
 
 class FlavorResource(NamedTuple):
@@ -44,12 +45,12 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """A sort of machine. `taints` and `tolerations` are as in the API."""
+    """A sort of machine: its labels and taints, and what its pods are let bear."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
-    taints: tuple[Obj, ...] = ()
-    tolerations: tuple[Obj, ...] = ()
+    taints: tuple[Taint, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class PodSet:
     requests: Mapping[str, int]
     node_selector: Mapping[str, str] = field(default_factory=dict)
     affinity: NodeSelector | None = None
-    tolerations: tuple[Obj, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)

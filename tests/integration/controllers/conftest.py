@@ -15,6 +15,7 @@ from corral.apiserver.auth.pki import MASTERS
 from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.base.clock import SystemClock, rfc3339
+from corral.batch.all import controllers as queue_controllers
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.controllers.all import controllers, user_of
@@ -191,7 +192,7 @@ async def cell() -> AsyncIterator[Cell]:
     shared = _as(server, "system:kube-controller-manager", "system:authenticated")
 
     def make_runner() -> Runner:
-        return Runner(shared, controllers(ca_pem="PEM"), clock, rng=rng, client_for=client_for)
+        return Runner(shared, [*controllers(ca_pem="PEM"), *queue_controllers()], clock, rng=rng, client_for=client_for)
 
     kubelet = Kubelet(admin, clock)
     task = asyncio.create_task(kubelet.run())

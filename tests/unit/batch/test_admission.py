@@ -1,9 +1,11 @@
 """Who gets quota: examples from Kueue's documentation (concepts/cluster_queue, preemption, fair_sharing)."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from corral.batch.admission import admit
 from corral.batch.model import Cohort, Decisions, Flavor, FlavorResource, Group, PodSet, Preemption, Queue, Quota, State
+from corral.kinds.taints import Taint, Toleration
 from corral.kinds.types import Key
 
 from .states import admitted, holds, preempted, queue, reasons, state, waits
@@ -81,7 +83,7 @@ def test_a_cycle_of_cohorts_lends_nothing() -> None:
 
 
 def test_flavors_in_order_with_labels_and_taints() -> None:
-    spot = Flavor("spot", {"price": "spot"}, ({"key": "spot", "value": "true", "effect": "NoSchedule"},))
+    spot = Flavor("spot", {"price": "spot"}, (Taint("spot", "true", "NoSchedule"),))
     regular = Flavor("regular", {"price": "regular"})
     both = queue("q", {"spot": 2, "regular": 9})
 
@@ -89,7 +91,7 @@ def test_flavors_in_order_with_labels_and_taints() -> None:
         made = decide(both, spot, regular, waits("w", "q", pod_sets=pod_sets))
         return made.admit[0].pod_sets[0].flavors["cpu"] if made.admit else reasons(made)["w"]
 
-    bearing = ({"key": "spot", "operator": "Exists"},)
+    bearing = (Toleration("spot", "Exists", "", ""),)
     assert flavor_of(PodSet("main", 1, {"cpu": 1})) == "regular"
     assert flavor_of(PodSet("main", 1, {"cpu": 1}, tolerations=bearing)) == "spot"
     assert flavor_of(PodSet("main", 1, {"cpu": 3}, tolerations=bearing)) == "regular"
@@ -104,7 +106,7 @@ def test_fungibility_says_whether_borrowing_ends_the_search() -> None:
     flavors = (Flavor("first"), Flavor("second"))
     lender = queue("lender", {"first": 9, "second": 0}, cohort="all")
 
-    def flavor_of(**more: bool) -> str:
+    def flavor_of(**more: Any) -> str:
         borrower = queue("q", {"first": 1, "second": 9}, cohort="all", **more)
         made = decide(*flavors, lender, borrower, waits("w", "q", 2))
         return made.admit[0].pod_sets[0].flavors["cpu"]

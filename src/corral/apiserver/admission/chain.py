@@ -8,6 +8,7 @@ from corral.apiserver.admission.guards import Escalation, NodeRestriction
 from corral.apiserver.admission.limit_ranger import LimitRanger
 from corral.apiserver.admission.namespaces import NamespaceLifecycle
 from corral.apiserver.admission.priority import Priority
+from corral.apiserver.admission.queues import QueuedWork, QueueRules
 from corral.apiserver.admission.service_account import ServiceAccounts
 from corral.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
 from corral.apiserver.admission.tolerations import DefaultTolerationSeconds
@@ -30,6 +31,8 @@ def plugins(authorizer: Authorizer) -> list[Plugin]:
         DefaultStorageClass(),
         StorageObjectInUseProtection(),
         NodeRestriction(),
+        QueuedWork(),
+        QueueRules(),
     ]
     if isinstance(authorizer, CellAuthorizer):
         built_in.append(Escalation(authorizer))

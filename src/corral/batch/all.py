@@ -1,0 +1,11 @@
+"""The controllers of this room."""
+
+from corral.batch.controller import QueueController
+from corral.batch.jobs import QueuedJobController
+from corral.batch.pods import QueuedPodController
+from corral.machinery.api import Controller
+
+
+def controllers() -> list[Controller]:
+    """A new set, for one `Runner`."""
+    return [QueueController(), QueuedJobController(), QueuedPodController()]

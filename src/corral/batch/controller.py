@@ -1,0 +1,143 @@
+"""The shell around admission: one look at everything, then the writes.
+
+Admission weighs all queues against each other, so there is one key. Events that come while a look is being performed
+make one more look, and the runner shows a look its own writes before it starts the next: no quota is given twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from datetime import datetime
+
+from corral.batch import report, workloads
+from corral.batch.admission import admit, tree_of
+from corral.batch.model import Decisions, Holding, Wait, Waiting
+from corral.batch.views import Objects, World, is_evicted, is_reserving
+from corral.client.informer import Informer
+from corral.kinds import conditions
+from corral.kinds.resources import (
+    CLUSTER_QUEUES,
+    COHORTS,
+    LOCAL_QUEUES,
+    NAMESPACES,
+    RESOURCE_FLAVORS,
+    WORKLOADS,
+)
+from corral.kinds.status import StatusError
+from corral.kinds.types import Key, Obj, Resource, key_of
+from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
+from corral.machinery.status import write_status
+
+_ALL = Key("", "queues")
+_REASONED = 8
+"""How many of those that wait in a queue are told anew why, each time: amounts change with every workload that ends,
+and a write for each of thousands would be noise. The others keep the first reason that they were given."""
+
+
+class QueueController:
+    """Gives quota to Workloads and takes it away."""
+
+    name = "queue-controller"
+    reads = (CLUSTER_QUEUES, LOCAL_QUEUES, COHORTS, RESOURCE_FLAVORS, WORKLOADS, NAMESPACES)
+    writes = ("workloads.kueue.x-k8s.io/status", "clusterqueues/status", "localqueues/status")
+
+    _tools: Tools
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], Waiting | Holding] = {}
+
+    def start(self, tools: Tools) -> None:
+        """Take the tools."""
+        self._tools = tools
+
+    def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
+        """Everything concerns everything."""
+        return [_ALL]
+
+    async def reconcile(self, key: Key) -> Result:
+        """One look at all queues."""
+        now = self._tools.clock.now()
+        world = self.world()
+        decisions = admit(world.state, now)
+        by_key = {key_of(workload): workload for workload in world.workloads}
+        lost = await self._perform(self._writes(world, decisions, by_key, now))
+        lost += await self._perform(self._statuses(world, now))
+        if lost:
+            return Temporary("somebody else wrote meanwhile")
+        times = [one.not_before for one in world.state.waiting if one.not_before is not None and one.not_before > now]
+        return Requeue((min(times) - now).total_seconds()) if times else Done()
+
+    def world(self) -> World:
+        """All objects as they are now."""
+        copies = (RESOURCE_FLAVORS, COHORTS, CLUSTER_QUEUES, LOCAL_QUEUES, NAMESPACES, WORKLOADS)
+        return World(Objects(*(self._copy(resource).items() for resource in copies)), self._known)
+
+    def _copy(self, resource: Resource) -> Informer:
+        return self._tools.caches.get(resource)
+
+    async def _perform(self, writes: Iterable[Awaitable[object]]) -> int:
+        """Do all at once, so that they share commits. Returns how many met an object that had changed."""
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        lost = 0
+        for result in results:
+            if isinstance(result, StatusError) and result.code in (404, 409):
+                lost += result.code == 409
+            elif isinstance(result, BaseException):
+                raise result
+        return lost
+
+    def _writes(
+        self, world: World, decisions: Decisions, by_key: dict[Key, Obj], now: datetime
+    ) -> list[Awaitable[object]]:
+        writes: list[Awaitable[object]] = []
+        for workload in world.workloads:
+            why = world.must_stop(workload) if is_reserving(workload) and not is_evicted(workload) else None
+            if why is not None:
+                writes.append(self._write(workload, workloads.evicted(workload, why.reason, why.message, now)))
+                self._say(workload, "EvictedDueTo" + why.reason, why.message)
+        for admission in decisions.admit:
+            workload = by_key[admission.key]
+            writes.append(self._write(workload, workloads.reserved(workload, admission, now)))
+            self._say(workload, "QuotaReserved", f"Quota reserved in ClusterQueue {admission.queue}")
+            self._say(workload, "Admitted", f"Admitted by ClusterQueue {admission.queue}")
+        for preemption in decisions.preempt:
+            workload, by = by_key[preemption.key], by_key[preemption.by]
+            writes.append(self._write(workload, workloads.preempted(workload, by, preemption.reason, now)))
+            self._say(workload, "Preempted", workloads.preemption_words(by, preemption.reason))
+        return writes + self._reasons(world, decisions.wait, by_key, now)
+
+    def _reasons(
+        self, world: World, waits: Iterable[Wait], by_key: dict[Key, Obj], now: datetime
+    ) -> list[Awaitable[object]]:
+        """Tell those that wait why."""
+        writes: list[Awaitable[object]] = []
+        told: dict[str, int] = {}
+        for wait in waits:
+            workload = by_key[wait.key]
+            queue = world.where(workload)[0]
+            told[queue] = told.get(queue, 0) + 1
+            if told[queue] <= _REASONED or conditions.get(workload, "QuotaReserved") is None:
+                writes.append(self._write(workload, workloads.pending(workload, "Pending", wait.message, now)))
+        for waiting in world.state.waiting:
+            if waiting.closed:
+                workload = by_key[waiting.key]
+                writes.append(self._write(workload, workloads.pending(workload, "Inadmissible", waiting.closed, now)))
+        return writes
+
+    def _write(self, workload: Obj, status: Obj) -> Awaitable[object]:
+        return write_status(self._tools.client, WORKLOADS, workload, status)
+
+    def _say(self, workload: Obj, reason: str, message: str) -> None:
+        self._tools.events.record(workload, "Normal", reason, message)
+
+    def _statuses(self, world: World, now: datetime) -> list[Awaitable[object]]:
+        """What queues say of themselves, as this look found them: what it writes makes one more look."""
+        tree = tree_of(world.state)
+        cluster, local = report.by_queue(world)
+        writes: list[Awaitable[object]] = []
+        for name, obj in world.cluster_queues.items():
+            status = report.cluster_queue_status(obj, world, tree, cluster.get(name, ()), now)
+            writes.append(write_status(self._tools.client, CLUSTER_QUEUES, obj, status))
+        for key, obj in world.local_queues.items():
+            status = report.local_queue_status(obj, world, local.get(key, ()), now)
+            writes.append(write_status(self._tools.client, LOCAL_QUEUES, obj, status))
+        return writes

@@ -1,0 +1,348 @@
+"""From the API's objects to what admission decides from. Pure.
+
+What this cell does not do closes a queue instead of being passed over in silence: admission checks and topologies do
+not exist here, so a queue that names one is inactive, with the reason and the words that Kueue has for that.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from corral.base.clock import parse_rfc3339
+from corral.base.quantities import parse
+from corral.batch.model import (
+    Cohort,
+    Flavor,
+    FlavorResource,
+    Group,
+    Holding,
+    Place,
+    PodSet,
+    Preemption,
+    Queue,
+    Quota,
+    State,
+    Waiting,
+)
+from corral.kinds import conditions
+from corral.kinds.podspec import amount, pod_requests
+from corral.kinds.selectors import LabelSelector, NodeSelector
+from corral.kinds.status import StatusError
+from corral.kinds.taints import read_taints, read_tolerations
+from corral.kinds.types import Key, Obj, key_of
+
+SERIAL: Final = "corral.dev/serial"
+"""Annotation of a Workload: orders those that were created in the same second."""
+
+
+class Closed(NamedTuple):
+    """Why a queue admits nothing: a condition's reason and message."""
+
+    reason: str
+    message: str
+
+
+class Objects(NamedTuple):
+    """The collections that admission reads."""
+
+    flavors: Iterable[Obj]
+    cohorts: Iterable[Obj]
+    cluster_queues: Iterable[Obj]
+    local_queues: Iterable[Obj]
+    namespaces: Iterable[Obj]
+    workloads: Iterable[Obj]
+
+
+def read_flavor(obj: Obj) -> Flavor:
+    """A ResourceFlavor."""
+    spec = obj.get("spec") or {}
+    return Flavor(
+        obj["metadata"]["name"],
+        spec.get("nodeLabels") or {},
+        read_taints({"spec": {"taints": spec.get("nodeTaints")}}),
+        read_tolerations(spec),
+    )
+
+
+def read_cohort(obj: Obj) -> Cohort:
+    """A Cohort."""
+    spec = obj.get("spec") or {}
+    return Cohort(obj["metadata"]["name"], spec.get("parentName") or "", _quotas(spec), _weight(spec))
+
+
+def read_queue(obj: Obj, flavors: Mapping[str, Obj]) -> Queue:
+    """A ClusterQueue; `flavors` are the ResourceFlavors that exist, by name."""
+    spec = obj.get("spec") or {}
+    preemption, fungibility = spec.get("preemption") or {}, spec.get("flavorFungibility") or {}
+    borrowing = preemption.get("borrowWithinCohort") or {}
+    why = closed(obj, flavors)
+    return Queue(
+        obj["metadata"]["name"],
+        tuple(
+            Group(tuple(group["coveredResources"]), tuple(flavor["name"] for flavor in group["flavors"]))
+            for group in spec.get("resourceGroups") or ()
+        ),
+        _quotas(spec),
+        spec.get("cohortName") or "",
+        spec.get("queueingStrategy") == "StrictFIFO",
+        Preemption(
+            preemption.get("withinClusterQueue") or "Never",
+            preemption.get("reclaimWithinCohort") or "Never",
+            borrowing.get("policy") == "LowerPriority",
+            borrowing.get("maxPriorityThreshold"),
+        ),
+        fungibility.get("whenCanBorrow") != "TryNextFlavor",
+        fungibility.get("whenCanPreempt") == "MayStopSearch",
+        fungibility.get("preference") == "PreemptionOverBorrowing",
+        _weight(spec),
+        why.message if why else "",
+    )
+
+
+def closed(obj: Obj, flavors: Mapping[str, Obj]) -> Closed | None:
+    """Why a ClusterQueue admits nothing, None if it does."""
+    spec = obj.get("spec") or {}
+    named = [flavor["name"] for group in spec.get("resourceGroups") or () for flavor in group["flavors"]]
+    missing = sorted({name for name in named if name not in flavors})
+    checks = ((spec.get("admissionChecksStrategy") or {}).get("admissionChecks")) or ()
+    flat = [name for name in named if name in flavors and (flavors[name].get("spec") or {}).get("topologyName")]
+    if obj["metadata"].get("deletionTimestamp"):
+        return Closed("Terminating", "Can't admit new workloads; clusterQueue is terminating")
+    if is_stopped(obj):
+        return Closed("Stopped", "Can't admit new workloads: is stopped.")
+    if missing:
+        return Closed("FlavorNotFound", f"Can't admit new workloads: references missing ResourceFlavor(s): {missing}.")
+    if checks:
+        names = [check["name"] for check in checks]
+        why = f"references missing AdmissionCheck(s): {names}: this cell has no admission checks."
+        return Closed("AdmissionCheckNotFound", f"Can't admit new workloads: {why}")
+    if flat:
+        why = f"references ResourceFlavor(s) with a topology: {flat}: this cell has no Topology objects."
+        return Closed("TopologyNotFound", f"Can't admit new workloads: {why}")
+    return None
+
+
+def is_stopped(queue: Obj) -> bool:
+    """Whether a ClusterQueue or LocalQueue admits nothing because it is told so."""
+    return ((queue.get("spec") or {}).get("stopPolicy") or "None") != "None"
+
+
+def drains(queue: Obj) -> bool:
+    """Whether what a queue has admitted must stop, too."""
+    return (queue.get("spec") or {}).get("stopPolicy") == "HoldAndDrain"
+
+
+def _quotas(spec: Obj) -> dict[FlavorResource, Quota]:
+    found = {}
+    for group in spec.get("resourceGroups") or ():
+        for flavor in group["flavors"]:
+            for quota in flavor["resources"]:
+                name = quota["name"]
+                limits = (quota.get(limit) for limit in ("borrowingLimit", "lendingLimit"))
+                bounds = (None if limit is None else amount(name, limit) for limit in limits)
+                found[FlavorResource(flavor["name"], name)] = Quota(amount(name, quota["nominalQuota"]), *bounds)
+    return found
+
+
+def _weight(spec: Obj) -> float:
+    weight = (spec.get("fairSharing") or {}).get("weight")
+    return 1.0 if weight is None else parse(weight).nanos / 1e9
+
+
+def priority_of(workload: Obj) -> int:
+    """A Workload's priority."""
+    return int(workload["spec"].get("priority") or 0)
+
+
+def place_of(workload: Obj) -> Place:
+    """Where a Workload stands in its queue."""
+    metadata = workload["metadata"]
+    serial = (metadata.get("annotations") or {}).get(SERIAL, "")
+    created = metadata.get("creationTimestamp", "")
+    return Place(-priority_of(workload), created, int(serial) if serial.isdecimal() else 0, key_of(workload))
+
+
+def is_finished(workload: Obj) -> bool:
+    """Whether a Workload has ended for good."""
+    return conditions.is_true(workload, "Finished")
+
+
+def is_reserving(workload: Obj) -> bool:
+    """Whether a Workload holds quota."""
+    return not is_finished(workload) and conditions.is_true(workload, "QuotaReserved") and _admission(workload) != {}
+
+
+def is_admitted(workload: Obj) -> bool:
+    """Whether a Workload may run."""
+    return is_reserving(workload) and conditions.is_true(workload, "Admitted") and not is_evicted(workload)
+
+
+def is_evicted(workload: Obj) -> bool:
+    """Whether a Workload must stop, or did so and has not got quota again."""
+    return conditions.is_true(workload, "Evicted")
+
+
+def _admission(workload: Obj) -> Obj:
+    return (workload.get("status") or {}).get("admission") or {}
+
+
+def queue_of(workload: Obj) -> str:
+    """The ClusterQueue whose quota a Workload holds."""
+    return str(_admission(workload).get("clusterQueue") or "")
+
+
+def usage_of(workload: Obj) -> dict[FlavorResource, int]:
+    """The quota that a Workload holds: what it was given, less the part of pods that have ended."""
+    found: dict[FlavorResource, int] = {}
+    ended = {entry["name"]: entry["count"] for entry in (workload.get("status") or {}).get("reclaimablePods") or ()}
+    for pods in _admission(workload).get("podSetAssignments") or ():
+        flavors, count = pods.get("flavors") or {}, pods.get("count") or 0
+        left = max(0, count - ended.get(pods.get("name", "main"), 0))
+        for name, quantity in (pods.get("resourceUsage") or {}).items():
+            if name in flavors and count:
+                place = FlavorResource(flavors[name], name)
+                # Requests are per pod, so this divides without a rest.
+                found[place] = found.get(place, 0) + amount(name, quantity) * left // count
+    return found
+
+
+def read_holding(workload: Obj) -> Holding:
+    """A Workload that holds quota."""
+    reserved = (conditions.get(workload, "QuotaReserved") or {}).get("lastTransitionTime", "")
+    return Holding(
+        key_of(workload),
+        queue_of(workload),
+        place_of(workload),
+        usage_of(workload),
+        reserved,
+        is_evicted(workload),
+    )
+
+
+def read_pod_set(obj: Obj) -> PodSet:
+    """A pod set; its template's requests are counted as the scheduler counts a pod's."""
+    spec = (obj.get("template") or {}).get("spec") or {}
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return PodSet(
+        obj.get("name") or "main",
+        obj.get("count", 1),
+        pod_requests({"spec": spec}),
+        spec.get("nodeSelector") or {},
+        NodeSelector.from_object(required) if required else None,
+        read_tolerations(spec),
+    )
+
+
+def read_waiting(workload: Obj, queue: str, why: str = "") -> Waiting:
+    """A Workload that waits in the ClusterQueue `queue`; `why` keeps it from being considered."""
+    at = ((workload.get("status") or {}).get("requeueState") or {}).get("requeueAt")
+    spec = workload["spec"]
+    pods = [{**pod_set, "template": (pod_set.get("template") or {}).get("spec")} for pod_set in spec["podSets"]]
+    return Waiting(
+        key_of(workload),
+        workload["metadata"]["uid"],
+        queue,
+        place_of(workload),
+        tuple(read_pod_set(pod_set) for pod_set in spec["podSets"]),
+        why,
+        parse_rfc3339(at) if at else None,
+        hash(json.dumps(pods, sort_keys=True)),
+    )
+
+
+def _waiting(workload: Obj, queue: str, why: str) -> Waiting:
+    """As `read_waiting`; a Workload that cannot be read must not keep the others from being admitted."""
+    try:
+        return read_waiting(workload, queue, why)
+    except (ValueError, TypeError, KeyError, StatusError) as error:
+        words = f"The workload cannot be read: {error}"
+        return Waiting(key_of(workload), workload["metadata"]["uid"], queue, place_of(workload), (), words)
+
+
+def _selector(queue: Obj) -> LabelSelector:
+    try:
+        return LabelSelector.from_object((queue.get("spec") or {}).get("namespaceSelector"))
+    except StatusError:
+        return LabelSelector(nothing=True)
+
+
+class World:
+    """The objects, joined: which ClusterQueue a Workload waits in, and what keeps it from being considered.
+
+    Reading a Workload costs more than all the rest, and few change between two looks: `known` keeps what was read, by
+    uid and resourceVersion, and is replaced by what is still there.
+    """
+
+    def __init__(self, objects: Objects, known: dict[tuple[str, str, str], Waiting | Holding] | None = None) -> None:
+        self.flavors = {obj["metadata"]["name"]: obj for obj in objects.flavors}
+        self.cluster_queues = {obj["metadata"]["name"]: obj for obj in objects.cluster_queues}
+        self.local_queues = {key_of(obj): obj for obj in objects.local_queues}
+        self.workloads = [obj for obj in objects.workloads if not is_finished(obj)]
+        self._namespaces = {obj["metadata"]["name"]: obj["metadata"].get("labels") or {} for obj in objects.namespaces}
+        self._closed = {name: closed(obj, self.flavors) for name, obj in self.cluster_queues.items()}
+        self._selectors = {name: _selector(obj) for name, obj in self.cluster_queues.items()}
+        self._known = known if known is not None else {}
+        self.state = State(
+            {name: read_flavor(obj) for name, obj in self.flavors.items()},
+            tuple(read_cohort(obj) for obj in objects.cohorts),
+            tuple(read_queue(obj, self.flavors) for obj in self.cluster_queues.values()),
+            *self._read(),
+        )
+
+    def _read(self) -> tuple[tuple[Waiting, ...], tuple[Holding, ...]]:
+        kept: dict[tuple[str, str, str], Waiting | Holding] = {}
+        waiting: list[Waiting] = []
+        holding: list[Holding] = []
+        for workload in self.workloads:
+            metadata = workload["metadata"]
+            queue, why = ("", "") if is_reserving(workload) else self.where(workload)
+            key = (metadata["uid"], metadata["resourceVersion"], f"{queue}/{why}")
+            found = self._known.get(key)
+            if found is None:
+                found = read_holding(workload) if is_reserving(workload) else _waiting(workload, queue, why)
+            kept[key] = found
+            if isinstance(found, Holding):
+                holding.append(found)
+            else:
+                waiting.append(found)
+        self._known.clear()
+        self._known.update(kept)
+        return tuple(waiting), tuple(holding)
+
+    def closed(self, queue: str) -> Closed | None:
+        """Why a ClusterQueue that exists admits nothing."""
+        return self._closed[queue]
+
+    def where(self, workload: Obj) -> tuple[str, str]:
+        """The ClusterQueue that a Workload waits in, and what keeps it from being considered; in Kueue's words."""
+        spec, namespace = workload["spec"], workload["metadata"]["namespace"]
+        name = spec.get("queueName") or ""
+        local = self.local_queues.get(Key(namespace, name))
+        if local is None:
+            return "", f"LocalQueue {name} doesn't exist"
+        queue = (local.get("spec") or {}).get("clusterQueue") or ""
+        if spec.get("active") is False:
+            return queue, "The workload is deactivated"
+        if is_stopped(local):
+            return queue, f"LocalQueue {name} is inactive"
+        if queue not in self.cluster_queues:
+            return queue, f"ClusterQueue {queue} doesn't exist"
+        if self._closed[queue] is not None:
+            return queue, f"ClusterQueue {queue} is inactive"
+        if not self._selectors[queue].matches(self._namespaces.get(namespace, {})):
+            return queue, "Workload namespace doesn't match ClusterQueue selector"
+        return queue, ""
+
+    def must_stop(self, workload: Obj) -> Closed | None:
+        """Why a Workload that holds quota must give it up although nobody preempts it."""
+        spec, metadata = workload["spec"], workload["metadata"]
+        if spec.get("active") is False:
+            return Closed("Deactivated", "The workload is deactivated")
+        local = self.local_queues.get(Key(metadata["namespace"], spec.get("queueName") or ""))
+        if local is not None and drains(local):
+            return Closed("LocalQueueStopped", "The LocalQueue is stopped")
+        queue = self.cluster_queues.get(queue_of(workload))
+        if queue is not None and drains(queue):
+            return Closed("ClusterQueueStopped", "The ClusterQueue is stopped")
+        return None
