@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from corral.apiserver.yaml_documents import load_all
 from corral.base.errors import CorralError
 from corral.kinds.status import StatusError
@@ -61,13 +63,21 @@ def _read(source: str) -> Iterator[Manifest]:
             f"cannot read {name}: {error.strerror}", "name a file or directory, or - for stdin"
         ) from error
     try:
-        documents = list(load_all(body))
+        documents = _json(body) or list(load_all(body))
     except StatusError as error:
         raise CorralError(f"cannot read {name}: {error.message}", "correct the file") from error
     for number, document in enumerate(documents, 1):
         place = name if len(documents) == 1 else f"{name}, document {number}"
         if document is not None:
             yield from _objects(document, place)
+
+
+def _json(body: bytes) -> list[Any]:
+    """The one value of a JSON file, a hundred times as fast as by way of YAML; nothing if it is none."""
+    try:
+        return [orjson.loads(body)] if body.lstrip()[:1] == b"{" else []
+    except orjson.JSONDecodeError:
+        return []  # YAML in braces begins alike
 
 
 def _objects(document: Any, place: str) -> Iterator[Manifest]:

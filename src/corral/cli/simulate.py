@@ -28,7 +28,7 @@ from corral.scheduler.simulator.scenario import Scenario, asks
 _ZONE = "topology.kubernetes.io/zone"
 _FILE = click.Path(path_type=Path)
 _SOURCES = (
-    click.option("-f", "--from", "manifests", multiple=True, type=_FILE, metavar="FILE|DIR",
+    click.option("-f", "--from", "manifests", multiple=True, metavar="FILE|DIR",
                  help="Nodes, Pods and workloads as YAML or JSON (`kubectl get nodes,pods -A -o json`)."),
     click.option("--machines", multiple=True, type=_FILE, metavar="CSV", help="Machines, one or `count` a row."),
     click.option("--workloads", multiple=True, type=_FILE, metavar="CSV", help="Workloads, one a row."),
@@ -73,7 +73,7 @@ def _simulation(*extra: Callable[..., Any]) -> Callable[[Callable[..., int | Non
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
         @wraps(function)
         def subcommand(
-            *, manifests: Sequence[Path], machines: Sequence[Path], workloads: Sequence[Path], kubeconfig: str | None,
+            *, manifests: Sequence[str], machines: Sequence[Path], workloads: Sequence[Path], kubeconfig: str | None,
             data_dir: str | None, **options: Any,
         ) -> None:  # fmt: skip
             def work() -> int | None:

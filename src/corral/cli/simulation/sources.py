@@ -4,12 +4,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 import yaml
 
 from corral.base.errors import CorralError
+from corral.cli import manifests as files
 from corral.cli.session import connect
 from corral.client.client import Client
 from corral.kinds.status import StatusError
@@ -18,14 +18,13 @@ from corral.scheduler.simulator import csvtable, inventory, manifests
 from corral.scheduler.simulator.scenario import Scenario
 
 _PAGE = 5000
-_MANIFESTS = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Files, and the cell to read if they have no machines."""
 
-    manifests: Sequence[Path]
+    manifests: Sequence[str]
     machines: Sequence[Path]
     workloads: Sequence[Path]
     kubeconfig: str | None
@@ -39,7 +38,9 @@ async def load(sources: Sources) -> Scenario:
         CorralError: a file cannot be read or used, or the cell cannot be reached.
         StatusError: the cell refuses to tell.
     """
-    parts = [_manifests(path) for given in sources.manifests for path in _files(given)]
+    parts = (
+        [manifests.read((one.obj, one.source) for one in files.read(sources.manifests))] if sources.manifests else []
+    )
     parts += [inventory.machines(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.machines]
     parts += [inventory.workloads(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.workloads]
     if not any(part.machines for part in parts):
@@ -47,55 +48,11 @@ async def load(sources: Sources) -> Scenario:
     return sum(parts, Scenario())
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix in _MANIFESTS and file.is_file())
-    if not found:
-        raise CorralError(
-            f"cannot read {path}: it has no {', '.join(_MANIFESTS)} files", "name a file, or another directory"
-        )
-    return found
-
-
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise CorralError(f"cannot read {path}: {error.strerror or error}", "name a file that you may read") from error
-
-
-def _manifests(path: Path) -> Scenario:
-    objects = [obj for obj in parse(_bytes(path), str(path)) if obj is not None]
-    if not objects:
-        raise CorralError(f"{path}: it is empty", "write Nodes, Pods or workloads, or name another file")
-    return manifests.read(objects, str(path))
-
-
-def parse(data: bytes, source: str) -> list[Any]:
-    """The documents of a YAML or JSON file.
-
-    Raises:
-        CorralError: it is neither.
-    """
-    if data.lstrip()[:1] in (b"{", b"["):
-        # Of a large cell, JSON is read a hundred times as fast.
-        try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            pass  # flow-style YAML begins alike
-        else:
-            return value if isinstance(value, list) else [value]
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        return list(yaml.load_all(csvtable.decode(data, source), Loader=loader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise CorralError(f"{source}{where}: it is not YAML: {reason}", "correct the file") from error
-    except (ValueError, RecursionError) as error:
-        raise CorralError(f"{source}: it cannot be read: {error}", "correct the file") from error
 
 
 async def _live(sources: Sources) -> Scenario:
@@ -109,7 +66,7 @@ async def read_cell(client: Client, name: str) -> Scenario:
     Raises:
         CorralError, StatusError: an object makes no sense, or may not be read.
     """
-    return manifests.read([obj for resource in manifests.RESOURCES for obj in await _all(client, resource)], name)
+    return manifests.read([(obj, name) for resource in manifests.RESOURCES for obj in await _all(client, resource)])
 
 
 async def _all(client: Client, resource: Resource) -> list[Obj]:

@@ -5,7 +5,7 @@ The bands are Borg's (EuroSys'15, section 2.5); a band reaches from its own valu
 
 from collections.abc import Mapping
 
-PRIORITY_CLASSES: Mapping[str, int] = {
+PRIORITIES: Mapping[str, int] = {
     "system-node-critical": 2_000_001_000,
     "system-cluster-critical": 2_000_000_000,
     "corral-monitoring": 300_000_000,
@@ -13,7 +13,7 @@ PRIORITY_CLASSES: Mapping[str, int] = {
     "corral-batch": 100_000_000,
     "corral-free": 0,
 }
-"""The classes that every cell has."""
+"""The PriorityClasses that every cell has."""
 
 _FLOORS = (
     ("system", 2_000_000_000),

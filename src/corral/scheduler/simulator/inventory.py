@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from corral.kinds.types import Key, Obj
-from corral.scheduler.simulator.bands import BANDS, PRIORITY_CLASSES
+from corral.scheduler.simulator.bands import BANDS, PRIORITIES
 from corral.scheduler.simulator.csvtable import Row, read
 from corral.scheduler.simulator.scenario import Scenario, Span
 
@@ -195,9 +195,9 @@ def _priority(row: Row) -> int:
     text = row.text("priority")
     if not text or text.lstrip("+-").isdecimal():
         return row.count("priority", least=-(2**31), most=2**31 - 1)
-    value = PRIORITY_CLASSES.get(text, PRIORITY_CLASSES.get(f"corral-{text}"))
+    value = PRIORITIES.get(text, PRIORITIES.get(f"corral-{text}"))
     if value is None:
-        names = ", ".join([*BANDS[1:], *PRIORITY_CLASSES])
+        names = ", ".join([*BANDS[1:], *PRIORITIES])
         raise row.wrong("priority", f"there is no priority {text!r}", f"write a number, or one of {names}")
     return value
 

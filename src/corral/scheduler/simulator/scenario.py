@@ -9,7 +9,8 @@ from corral.kinds.podspec import is_terminal
 from corral.kinds.types import Key, Obj
 
 _HASH = "pod-template-hash"
-_MIRROR = "kubernetes.io/config.mirror"
+MIRROR = "kubernetes.io/config.mirror"
+"""Annotation of pods that a machine started by itself."""
 
 
 class Span(NamedTuple):
@@ -63,4 +64,4 @@ def belongs_to_machine(pod: Obj) -> bool:
     """Whether the pod is of one machine and ends with it: a DaemonSet's, or one that the machine itself started."""
     owner = controller_of(pod)
     annotations = pod["metadata"].get("annotations") or {}
-    return _MIRROR in annotations or (owner is not None and owner.get("kind") in ("DaemonSet", "Node"))
+    return MIRROR in annotations or (owner is not None and owner.get("kind") in ("DaemonSet", "Node"))
