@@ -38,9 +38,8 @@ async def load(sources: Sources) -> Scenario:
         CorralError: a file cannot be read or used, or the cell cannot be reached.
         StatusError: the cell refuses to tell.
     """
-    parts = (
-        [manifests.read((one.obj, one.source) for one in files.read(sources.manifests))] if sources.manifests else []
-    )
+    objects = files.read(sources.manifests) if sources.manifests else ()
+    parts = [manifests.read((one.obj, one.source) for one in objects)]
     parts += [inventory.machines(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.machines]
     parts += [inventory.workloads(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.workloads]
     if not any(part.machines for part in parts):
