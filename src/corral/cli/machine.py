@@ -8,6 +8,7 @@ from corral.base.clock import parse_rfc3339
 from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.cli.drain import Drain, choose
+from corral.cli.ps import status_word
 from corral.cli.session import Session, connected
 from corral.cli.status import HEADER, machine, row
 from corral.kinds.podspec import is_terminal
@@ -62,12 +63,12 @@ async def show(session: Session, output: str | None, name: str) -> None:
         click.echo(line)
     now = datetime.now(UTC)
     rows = [
-        [str(key_of(pod)), pod.get("status", {}).get("phase", ""), _age(pod, now)]
+        [str(key_of(pod)), status_word(pod), _age(pod, now)]
         for pod in pods
         if not is_terminal(pod)
     ]
     if rows:
-        click.echo(terminal.columns(["POD", "PHASE", "AGE"], rows))
+        click.echo(terminal.columns(["POD", "STATUS", "AGE"], rows))
 
 
 def _words(node: Obj) -> list[str]:
