@@ -62,11 +62,7 @@ async def show(session: Session, output: str | None, name: str) -> None:
     for line in _words(node):
         click.echo(line)
     now = datetime.now(UTC)
-    rows = [
-        [str(key_of(pod)), status_word(pod), _age(pod, now)]
-        for pod in pods
-        if not is_terminal(pod)
-    ]
+    rows = [[str(key_of(pod)), status_word(pod), _age(pod, now)] for pod in pods if not is_terminal(pod)]
     if rows:
         click.echo(terminal.columns(["POD", "STATUS", "AGE"], rows))
 

@@ -34,6 +34,8 @@ class Index:
     def restore(self, entries: dict[str, Entry], changes: list[Change], revision: int, compacted: int) -> None:
         """Begin with what was on disk; `changes` are those of the revisions `compacted + 1` to `revision`."""
         self._entries = SortedDict(entries)
+        self._views.clear()
+        self._past.clear()
         self._changes = changes
         self.revision = revision
         self.compacted = compacted
@@ -54,6 +56,10 @@ class Index:
             if entry.revision != self.revision + 1:
                 raise AssertionError(f"revision {entry.revision} cannot follow {self.revision}")
             self.revision = entry.revision
+            if not entry.key:
+                # A revision that belongs to somebody else's key.
+                self._changes.append(change)
+                continue
             if change.type == "put":
                 entries[entry.key] = entry
             else:

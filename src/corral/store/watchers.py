@@ -38,13 +38,17 @@ class Watcher:
     def offer(self, changes: Sequence[Change]) -> bool:
         """Add changes; False if they do not fit, and then the reader gets `Compacted`."""
         if len(self._pending) + len(changes) > self._room:
-            self._behind = Compacted(self._delivered, self._latest())
-            self._pending.clear()
-            self._wake()
+            self.expire()
             return False
         self._pending += changes
         self._wake()
         return True
+
+    def expire(self) -> None:
+        """History has a hole: the reader gets `Compacted`."""
+        self._behind = Compacted(self._delivered, self._latest())
+        self._pending.clear()
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -135,7 +139,16 @@ class Watchers:
                     batches.setdefault(prefix, []).append(change)
         return batches
 
+    def expire(self) -> None:
+        """Tell all readers to list again."""
+        for watcher in self._all():
+            watcher.expire()
+            self._discard(watcher)
+
     def close(self) -> None:
         """End all watches."""
-        for watcher in [watcher for watchers in self._by_prefix.values() for watcher in watchers]:
+        for watcher in self._all():
             watcher.close()
+
+    def _all(self) -> list[Watcher]:
+        return [watcher for watchers in self._by_prefix.values() for watcher in watchers]

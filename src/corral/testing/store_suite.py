@@ -46,6 +46,9 @@ class StoreSuite:
     """The conformance suite of `corral.store.protocol.Store`."""
 
     durable = False
+    examples = 60
+    ordered = True
+    """Whether writes to different keys that are asked for at once get their revisions in that order."""
 
     async def open_store(self, directory: Path) -> Store:
         """A store in `directory`; empty if nothing was there."""
@@ -255,7 +258,7 @@ class StoreSuite:
             await store.create("/a/b", b"")
 
     def test_any_sequence_of_calls_agrees_with_a_dictionary(self) -> None:
-        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=self.examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(st.data())
         def play(data: st.DataObject) -> None:
             with tempfile.TemporaryDirectory() as directory:
@@ -270,7 +273,7 @@ class StoreSuite:
         for _ in range(data.draw(st.integers(1, 12), label="steps")):
             step = data.draw(st.sampled_from(["write"] * 6 + ["list", "list", "compact", "reopen"]), label="step")
             if step == "write":
-                await model.write(store, data)
+                await model.write(store, data, at_once=self.ordered)
             elif step == "list":
                 await model.check_listing(store, data)
             elif step == "compact":
@@ -295,7 +298,7 @@ class _Model:
     compacted: int = 0
     seen: int = 0
 
-    async def write(self, store: Store, data: st.DataObject) -> None:
+    async def write(self, store: Store, data: st.DataObject, *, at_once: bool) -> None:
         """Several writes at once, drawn so that about half of them win."""
         writes = data.draw(
             st.lists(
@@ -323,7 +326,8 @@ class _Model:
                 calls.append(store.update(key, value, revision) if verb == "update" else store.delete(key, revision))
                 won = found is not None and found[1] == revision
             expected.append(self._commit(verb, key, value) if won else None)
-        for outcome, wanted in zip(await asyncio.gather(*calls), expected, strict=True):
+        outcomes = await asyncio.gather(*calls) if at_once else [await call for call in calls]
+        for outcome, wanted in zip(outcomes, expected, strict=True):
             got = (outcome.value, outcome.revision, outcome.created) if isinstance(outcome, Entry) else None
             assert got == wanted
 

@@ -1,0 +1,1 @@
+"""The replicated store: etcd underneath, current state in memory."""
