@@ -7,6 +7,7 @@ of that for each decision that it matters to.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from corral.scheduler.snapshot import Rows, Snapshot
 _KEPT = 256
 # Working out rows one by one costs about this share of working out all of them.
 _MANY = 8
+_NO_OTHERS: Mapping[str, Profile] = {}
 
 
 class Candidates:
@@ -106,12 +108,21 @@ def _plus(total: NDArray[np.float64], weight: float, scores: NDArray[np.float64]
 
 
 class CandidateCache:
-    """The candidates of the classes asked for lately."""
+    """The candidates of the classes asked for lately.
 
-    def __init__(self, snapshot: Snapshot, profile: Profile) -> None:
+    Args:
+        others: instead of `profile`, for pods that name one of these schedulers.
+    """
+
+    def __init__(self, snapshot: Snapshot, profile: Profile, others: Mapping[str, Profile] = _NO_OTHERS) -> None:
         self.snapshot = snapshot
         self.profile = profile
+        self._others = others
         self._kept: OrderedDict[bytes, Candidates] = OrderedDict()
+
+    def profile_of(self, pod: PodClass) -> Profile:
+        """By which rules `pod` is placed."""
+        return self._others.get(pod.scheduler, self.profile)
 
     def totals(self, pod: PodClass) -> NDArray[np.float64]:
         """The total scores of all rows for `pod`, minus infinity where it cannot go. Read-only."""
@@ -125,7 +136,7 @@ class CandidateCache:
     def _candidates(self, pod: PodClass) -> Candidates:
         found = self._kept.get(pod.alone)
         if found is None:
-            found = self._kept[pod.alone] = Candidates(self.snapshot, pod, self.profile)
+            found = self._kept[pod.alone] = Candidates(self.snapshot, pod, self.profile_of(pod))
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         else:

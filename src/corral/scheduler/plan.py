@@ -20,7 +20,7 @@ from corral.kinds.types import Key
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.gangs import Gang
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.preemption import Budget, Eviction, find_victims, spend, waits_for_victims
+from corral.scheduler.preemption import Budget, Eviction, Victims, find_victims, spend, waits_for_victims
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.scores import NEVER
 from corral.scheduler.snapshot import Snapshot
@@ -172,7 +172,7 @@ class _Turn:
         if nominated and waits_for_victims(snapshot, pod.pod_class, nominated):
             snapshot.nominate(pod.key, pod.pod_class, nominated)
             return refusal
-        victims = None if known else find_victims(snapshot, pod.pod_class, self._budgets, self._cache.profile)
+        victims = None if known else self._find_victims(pod.pod_class, self._budgets)
         if victims is None:
             self._refusals[pod.pod_class] = snapshot.used.end, refusal
             return refusal
@@ -247,7 +247,7 @@ class _Turn:
         for pod in members:
             node, pods = self._choose(pod.pod_class, ""), _NOBODY
             if not node:
-                victims = find_victims(snapshot, pod.pod_class, budgets, self._cache.profile)
+                victims = self._find_victims(pod.pod_class, budgets)
                 if victims is None or not ours.isdisjoint((*victims.pods, *victims.nominations)):
                     continue
                 budgets = spend(budgets, ((key, snapshot.class_of(key)) for key in victims.pods))
@@ -278,8 +278,11 @@ class _Turn:
             ranked.sort(key=lambda pod: -sizes[pod.pod_class])
         return ranked
 
+    def _find_victims(self, pod: PodClass, budgets: Sequence[Budget]) -> Victims | None:
+        return find_victims(self._snapshot, pod, budgets, self._cache.profile_of(pod))
+
     def _refuse(self, pod: Pending) -> Refuse:
-        return refuse(self._snapshot, pod.key, pod.pod_class, self._cache.profile)
+        return refuse(self._snapshot, pod.key, pod.pod_class, self._cache.profile_of(pod.pod_class))
 
     def _still_refused(self, pod: PodClass) -> Refuse | None:
         """Why another pod of this class was refused in this plan, unless a pod placed since then can have changed

@@ -40,6 +40,8 @@ class _Planned:
     workload: Obj
     pods: dict[Key, Obj]
     notes: list[str]
+    unserved: str = ""
+    """Why nobody would even look at its pods."""
 
 
 class Planner:
@@ -74,7 +76,8 @@ class Planner:
         async with self._busy:
             nodes = self._scheduler.nodes()
             planned = await self._expand(objects, namespace, user, nodes)
-            trial = self._scheduler.trial((key, pod) for one in planned for key, pod in one.pods.items())
+            served = [one for one in planned if not one.unserved]
+            trial = self._scheduler.trial((key, pod) for one in served for key, pod in one.pods.items())
             for _ in trial.steps(STEP):
                 await asyncio.sleep(0)
             return await self._report(planned, trial)
@@ -94,7 +97,7 @@ class Planner:
                 raise bad_request(f"cannot plan more than {MOST_PODS} pods at once: plan fewer workloads or replicas")
             space = pod["metadata"]["namespace"]
             pods = {Key(space, f"{index}/{name}"): each for name, each in expand.pods(workload, trim_pod(pod), nodes)}
-            planned.append(_Planned(workload, pods, list(_notes(workload, pod))))
+            planned.append(_Planned(workload, pods, list(_notes(workload, pod)), self._unserved(pod)))
         if causes:
             raise invalid(GROUP, "Plan", "", causes)
         return planned
@@ -128,9 +131,15 @@ class Planner:
         return {
             "kind": "Plan",
             "apiVersion": f"{GROUP}/v1",
-            "fits": not trial.refused,
+            "fits": not trial.refused and not any(one.unserved and one.pods for one in planned),
             "workloads": [_workload(one, trial, stories) for one in planned],
         }
+
+    def _unserved(self, pod: Obj) -> str:
+        name, names = pod["spec"].get("schedulerName") or "", sorted(self._scheduler.names)
+        if not name or name in names:
+            return ""
+        return f"the pod asks for the scheduler {name!r}; this cell's answers to {', '.join(names)}"
 
 
 async def _dry_run(client: Client, resource: Resource, namespace: str, obj: Obj) -> Obj:
@@ -154,10 +163,6 @@ def _workload(one: _Planned, trial: Trial, stories: Mapping[PodClass, Obj]) -> O
         for key in one.pods
         if (place := trial.places.get(key)) is not None
     ]
-    refused: dict[PodClass, list[str]] = {}
-    for key in one.pods:
-        if key in trial.refused:
-            refused.setdefault(trial.refused[key], []).append(_name(key))
     return {
         "kind": one.workload["kind"],
         "namespace": metadata["namespace"],
@@ -166,9 +171,20 @@ def _workload(one: _Planned, trial: Trial, stories: Mapping[PodClass, Obj]) -> O
         "placed": len(assignments),
         "machines": dict(sorted(Counter(str(each["node"]) for each in assignments).items())),
         "assignments": assignments,
-        "refused": [{"pods": names, **stories.get(pod_class, _UNTOLD)} for pod_class, names in refused.items()],
+        "refused": _refused(one, trial, stories),
         "notes": one.notes,
     }
+
+
+def _refused(one: _Planned, trial: Trial, stories: Mapping[PodClass, Obj]) -> list[Obj]:
+    """The pods that go nowhere, those together that do for the same reasons."""
+    if one.unserved:
+        return [{"pods": [_name(key) for key in one.pods], **_UNTOLD, "message": one.unserved}] if one.pods else []
+    refused: dict[PodClass, list[str]] = {}
+    for key in one.pods:
+        if key in trial.refused:
+            refused.setdefault(trial.refused[key], []).append(_name(key))
+    return [{"pods": names, **stories.get(pod_class, _UNTOLD)} for pod_class, names in refused.items()]
 
 
 def _name(key: Key) -> str:

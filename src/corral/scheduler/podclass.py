@@ -63,6 +63,8 @@ class PodClass:
     """Equal for classes that differ in `peers` only."""
     mark: bytes
     """Equal for no other class."""
+    scheduler: str = ""
+    """`schedulerName`, if the pod gives one: by whose rules it is placed."""
     gpu: GpuAsk | None = None
     devices: tuple[int, ...] = ()
     """The GPUs that pods of the class have; empty as long as they have none."""
@@ -93,6 +95,7 @@ def fingerprint(pod: Obj, node_name: str) -> bytes:
         spec.get("overhead"),
         spec.get("resources"),
         spec.get("hostNetwork"),
+        spec.get("schedulerName"),
         gpu_fraction(pod),
         [_needs(container) for container in spec.get("containers") or ()],
         [_needs(container) for container in spec.get("initContainers") or ()],
@@ -157,5 +160,6 @@ def read_class(
         claims=read_claims(pod),
         alone=alone,
         mark=mark,
+        scheduler=spec.get("schedulerName") or "",
         gpu=gpu_ask(requests),
     )

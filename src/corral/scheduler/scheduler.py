@@ -11,7 +11,7 @@ Members of a gang are looked at together, as soon as there are enough of them.
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from corral.base.clock import Clock
 from corral.client.client import Client
@@ -52,15 +52,17 @@ _BATCH = 100
 # So long a gang that is not complete is left alone after each arrival: the rest is probably on its way.
 _SETTLING_SECONDS = 1.0
 DEFAULT_NAME = "default-scheduler"
+_NO_OTHERS: Mapping[str, Profile] = {}
 
 
 class Scheduler:
-    """Binds the pods whose `schedulerName` is `name` to machines.
+    """Binds the pods whose `schedulerName` is `name`, or one of `others`, to machines.
 
     Args:
         client: acts as the scheduler's own user.
         rng: breaks ties between equally good machines.
         profile: how machines are chosen.
+        others: by further scheduler names, how machines are chosen for the pods that ask for these.
     """
 
     def __init__(
@@ -71,13 +73,17 @@ class Scheduler:
         rng: random.Random,
         name: str = DEFAULT_NAME,
         profile: Profile = SPREADING,
+        others: Mapping[str, Profile] = _NO_OTHERS,
     ) -> None:
         self._name = name
+        self.names = frozenset((name, *others))
+        """The scheduler names that it answers to."""
         self._clock = clock
         self._rng = rng
         self._snapshot = Snapshot()
         self._profile = profile
-        self._cache = CandidateCache(self._snapshot, profile)
+        self._others = others
+        self._cache = CandidateCache(self._snapshot, profile, others)
         self._gangs = GangBook()
         self._queue = PodQueue(self._gangs.gang)
         self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
@@ -140,17 +146,21 @@ class Scheduler:
         pod = self._pods.get(pod_key)
         if pod is None:
             raise not_found("", "pods", name)
-        group = self._group_story(pod_key, pod)
+        name, profile = self._judge_of(pod)
+        group = self._group_story(pod_key, pod, profile)
         with self._snapshot.without_nomination(pod_key) as nominated:
-            return explain(
-                self._snapshot, pod, scheduler=self._name, profile=self._profile, nominated=nominated, group=group
-            )
+            return explain(self._snapshot, pod, scheduler=name, profile=profile, nominated=nominated, group=group)
 
-    def _group_story(self, key: Key, pod: Obj) -> str:
+    def _judge_of(self, pod: Obj) -> tuple[str, Profile]:
+        """By whose name and rules a pod is looked at: by ours, if it names a scheduler that is none of us."""
+        name = pod["spec"].get("schedulerName") or self._name
+        return (name, self._others[name]) if name in self._others else (self._name, self._profile)
+
+    def _group_story(self, key: Key, pod: Obj, profile: Profile) -> str:
         """What the gang of a waiting pod lacks, if it has one and lacks something."""
         gang = gang_of(pod)
         members = self._queue.waiting(gang) if gang is not None else []
-        decisions = plan(self._snapshot, members, self._clock.now(), random.Random(0), profile=self._profile)
+        decisions = plan(self._snapshot, members, self._clock.now(), random.Random(0), profile=profile)
         return next((one.message for one in decisions if one.pod == key and not isinstance(one, Bind)), "")
 
     def nodes(self) -> list[Obj]:
@@ -159,7 +169,7 @@ class Scheduler:
 
     def trial(self, pods: Iterable[tuple[Key, Obj]]) -> Trial:
         """Find out what would become of `pods` now; none of the keys may be that of a pod of the cell."""
-        cache = CandidateCache(self._snapshot.copy(), self._profile)
+        cache = CandidateCache(self._snapshot.copy(), self._profile, self._others)
         return Trial(cache, pods, self._clock.now(), random.Random(0), tuple(self._budgets.values()))
 
     async def _decide_all(self, tasks: asyncio.TaskGroup) -> None:
@@ -381,7 +391,7 @@ class Scheduler:
         spec = pod["spec"]
         if spec.get("schedulingGates") or pod["metadata"].get("deletionTimestamp"):
             return False
-        return bool((spec.get("schedulerName") or DEFAULT_NAME) == self._name)
+        return (spec.get("schedulerName") or DEFAULT_NAME) in self.names
 
     def _free(self, key: Key) -> None:
         if self._snapshot.remove(key):

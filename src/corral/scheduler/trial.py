@@ -78,11 +78,10 @@ class Trial:
 
     def explain(self, key: Key) -> Obj:
         """Why a pod was refused, as things are now: `message`, `closest`, `hints` and `would_help` of `why.explain`."""
-        pod = self._pods[key]
-        scheduler = (pod.get("spec") or {}).get("schedulerName") or ""
         # By its own name the pod may exist, and be somewhere.
-        pod = {**pod, "metadata": {**pod["metadata"], "name": key.name}}
-        story = explain(self._snapshot, pod, scheduler=scheduler, profile=self._cache.profile)
+        pod = {**self._pods[key], "metadata": {**self._pods[key]["metadata"], "name": key.name}}
+        profile, name = self._cache.profile_of(self.refused[key]), self.refused[key].scheduler
+        story = explain(self._snapshot, pod, scheduler=name, profile=profile)
         return {field: story[field] for field in ("message", "closest", "hints", "would_help")}
 
     def _pending(self, key: Key, pod: Obj, number: int) -> Pending:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 from corral.apiserver.auth import bootstrap
 from corral.apiserver.auth.api import User
@@ -17,7 +18,7 @@ from corral.kinds.registry import Registry
 from corral.kinds.resources import EVENTS, NODES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
-from corral.scheduler.scheduler import DEFAULT_NAME, Scheduler
+from corral.scheduler.scheduler import Scheduler
 from corral.store.memory import MemoryStore
 
 ADMIN = User("admin", ("system:masters", "system:authenticated"))
@@ -33,11 +34,11 @@ class Cell:
         self._stack = stack
 
     async def schedule(
-        self, transport: InProcessTransport | None = None, *, name: str = DEFAULT_NAME, clock: Clock | None = None
+        self, transport: InProcessTransport | None = None, *, clock: Clock | None = None, **options: Any
     ) -> Scheduler:
-        """Start a scheduler."""
+        """Start a scheduler; `options` are further ones of its own."""
         client = Client(transport or InProcessTransport(self.server, SCHEDULER))
-        scheduler = Scheduler(client, clock=clock or SystemClock(), rng=random.Random(1), name=name)
+        scheduler = Scheduler(client, clock=clock or SystemClock(), rng=random.Random(1), **options)
         await self._stack.enter_async_context(_running(scheduler))
         return scheduler
 

@@ -165,6 +165,15 @@ async def test_a_huge_plan_lets_others_have_their_turn(cell: Cell, monkeypatch: 
         await plan_of(cell, workload("Deployment", "web", spec={"replicas": 101}))
 
 
+async def test_pods_that_no_scheduler_here_looks_at_say_so(cell: Cell) -> None:
+    await cell.add(node("a"))
+    answer = await plan_of(cell, workload("Deployment", "web", schedulerName="mine"), pod("one"))
+    web, one = answer["workloads"]
+    assert not answer["fits"]
+    assert (web["placed"], one["placed"]) == (0, 1)
+    assert web["refused"][0]["message"].startswith("the pod asks for the scheduler 'mine'; this cell's answers to def")
+
+
 async def test_suspended_and_gated_workloads_say_so(cell: Cell) -> None:
     await cell.add(node("a"))
     gated = workload("Deployment", "gated", schedulingGates=[{"name": "example.com/wait"}])

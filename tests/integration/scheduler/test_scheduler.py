@@ -14,6 +14,7 @@ from corral.kinds import conditions
 from corral.kinds.resources import NAMESPACES, NODES, PODS, PRIORITY_CLASSES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+from corral.scheduler.profile import PACKING
 from corral.scheduler.scheduler import Scheduler
 from corral.testing.clock import FakeClock
 from corral.testing.scheduling import node, pod
@@ -71,6 +72,18 @@ async def test_gates_and_other_schedulers_are_respected(cell: Cell) -> None:
     assert await cell.bound("gated") == "a"
     await cell.schedule(name="mine")
     assert await cell.bound("other") == "a"
+
+
+async def test_pods_are_placed_by_the_rules_of_the_scheduler_that_they_name(cell: Cell) -> None:
+    await cell.add(node("a"), node("b"), pod("there", cpu="1", nodeName="a"))
+    scheduler = await cell.schedule(others={"packing": PACKING})
+    await cell.add(pod("spread", cpu="100m"), pod("packed", cpu="100m", schedulerName="packing"))
+    assert await cell.bound("spread") == "b"
+    assert await cell.bound("packed") == "a"
+    await cell.add(pod("big", cpu="9", schedulerName="packing"), pod("lost", cpu="1", schedulerName="none"))
+    await cell.refused("big", "Insufficient cpu")
+    assert scheduler.why("default", "big")["hints"] == []
+    assert "asks for the scheduler 'none'" in scheduler.why("default", "lost")["message"]
 
 
 async def test_a_cordoned_machine_is_used_again_when_it_is_uncordoned(cell: Cell) -> None:
