@@ -12,6 +12,7 @@ from corral.controllers.namespaces.controller import NamespaceController
 from corral.controllers.nodelifecycle.controller import NodeLifecycleController
 from corral.controllers.nodelifecycle.plan import GRACE_SECONDS
 from corral.controllers.podgc.controller import PodGarbageCollector
+from corral.controllers.podgroups.controller import PodGroupController
 from corral.controllers.replicasets.controller import ReplicaSetController
 from corral.controllers.serviceaccounts.controller import RootCaController, ServiceAccountController
 from corral.controllers.statefulsets.controller import StatefulSetController
@@ -20,6 +21,7 @@ from corral.controllers.volumes.binder import PersistentVolumeBinder
 from corral.controllers.volumes.ephemeral import EphemeralVolumeController
 from corral.controllers.volumes.protection import ClaimProtection, VolumeProtection
 from corral.controllers.volumes.provisioner import LocalProvisioner
+from corral.kinds.resources import COSCHEDULING_POD_GROUPS, POD_GROUPS
 from corral.machinery.api import Background, Controller
 
 
@@ -45,6 +47,8 @@ def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Contr
         EndpointSliceController(),
         PodGarbageCollector(),
         DisruptionController(),
+        PodGroupController(POD_GROUPS),
+        PodGroupController(COSCHEDULING_POD_GROUPS),
         NodeLifecycleController(node_grace),
         TaintEvictionController(),
         PersistentVolumeBinder(),

@@ -66,7 +66,9 @@ def is_native(group: Obj) -> bool:
 def counts(pod: Obj) -> bool:
     """Whether a member is one of those that the minimum is about: it has a machine, or has succeeded.
 
-    One that failed is replaced and must be placed again; one that has done its work is not missed (Volcano's
-    ReadyTaskNum counts alike).
+    One that failed or is being deleted is replaced and must be placed again; one that has done its work is not missed
+    (Volcano's ReadyTaskNum counts alike).
     """
-    return phase(pod) == "Succeeded" or (bool(pod["spec"].get("nodeName")) and phase(pod) != "Failed")
+    if phase(pod) in ("Succeeded", "Failed"):
+        return phase(pod) == "Succeeded"
+    return bool(pod["spec"].get("nodeName")) and not pod["metadata"].get("deletionTimestamp")

@@ -54,6 +54,8 @@ def test_a_group_of_either_kind_says_how_many() -> None:
 def test_which_members_count(node_name: str, phase: str, *, expected: bool) -> None:
     member = {**pod("p", node_name=node_name), "status": {"phase": phase}}
     assert counts(member) is expected
+    member["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert counts(member) is (phase == "Succeeded")
 
 
 def test_a_gang_that_does_not_say_how_long_has_the_time_of_its_kind() -> None:

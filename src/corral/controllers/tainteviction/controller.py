@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from corral.base.clock import rfc3339
-from corral.client.api import STRATEGIC_MERGE_PATCH
 from corral.client.informer import Informer
+from corral.controllers.pods.disruption import disrupt
 from corral.controllers.tainteviction.plan import leaves_in
 from corral.kinds.resources import NODES, PODS
-from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Tools
 
@@ -60,28 +58,10 @@ class TaintEvictionController:
         return Done()
 
     async def _evict(self, pod: Obj, machine: str, now: datetime) -> None:
-        metadata = pod["metadata"]
-        name, namespace, uid = metadata["name"], metadata["namespace"], metadata["uid"]
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": rfc3339(now),
-        }
-        patch: Obj = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
-        client = self._tools.client
-        try:
-            await client.patch(PODS, name, patch, namespace, STRATEGIC_MERGE_PATCH, "status")
-            await client.delete(PODS, name, namespace, uid=uid)
-        except StatusError as error:
-            # It is gone, or another pod has its name by now.
-            if error.code not in (404, 409):
-                raise
+        words = "Taint manager: deleting due to NoExecute taint"
+        if not await disrupt(self._tools.client, pod, "DeletionByTaintManager", words, now):
             return
-        words = (
-            f"Marking for deletion Pod {namespace}/{name}: {machine} has a taint that it does not tolerate any longer"
-        )
+        words = f"Marking for deletion Pod {key_of(pod)}: {machine} has a taint that it does not tolerate any longer"
         self._tools.events.record(pod, "Normal", "TaintManagerEviction", words)
 
 

@@ -142,6 +142,15 @@ def _queued() -> list[Obj]:
     ]
 
 
+def _pod_groups(api_group: str) -> Sequence[Obj]:
+    return [
+        allow(READ, "podgroups", api_group),
+        allow("update patch", "podgroups/status", api_group),
+        allow(f"{READ} delete", "pods"),
+        allow("patch update", "pods/status"),
+    ]
+
+
 def _node_roles() -> Mapping[str, Sequence[Obj]]:
     return {
         "node-controller": [
@@ -150,6 +159,8 @@ def _node_roles() -> Mapping[str, Sequence[Obj]]:
             allow(f"{READ} delete", "pods"),
             allow(READ, "leases", "coordination.k8s.io"),
         ],
+        "podgroup-controller": _pod_groups("scheduling.k8s.io"),
+        "coscheduling-podgroup-controller": _pod_groups("scheduling.x-k8s.io"),
         "taint-eviction-controller": [
             allow(READ, "nodes"),
             allow(f"{READ} delete", "pods"),

@@ -1,0 +1,1 @@
+"""PodGroups: their status, and an end to gangs that stay half placed."""
