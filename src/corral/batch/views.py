@@ -4,7 +4,6 @@ What this cell does not do closes a queue instead of being passed over in silenc
 not exist here, so a queue that names one is inactive, with the reason and the words that Kueue has for that.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -221,13 +220,15 @@ def read_holding(workload: Obj) -> Holding:
 
 def read_pod_set(obj: Obj) -> PodSet:
     """A pod set; its template's requests are counted as the scheduler counts a pod's."""
-    spec = (obj.get("template") or {}).get("spec") or {}
+    template = obj.get("template") or {}
+    spec = template.get("spec") or {}
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     return PodSet(
         obj.get("name") or "main",
         obj.get("count", 1),
-        pod_requests({"spec": spec}),
+        # Parts of a GPU are asked for by an annotation.
+        pod_requests({"metadata": template.get("metadata") or {}, "spec": spec}),
         spec.get("nodeSelector") or {},
         NodeSelector.from_object(required) if required else None,
         read_tolerations(spec),
@@ -238,16 +239,16 @@ def read_waiting(workload: Obj, queue: str, why: str = "") -> Waiting:
     """A Workload that waits in the ClusterQueue `queue`; `why` keeps it from being considered."""
     at = ((workload.get("status") or {}).get("requeueState") or {}).get("requeueAt")
     spec = workload["spec"]
-    pods = [{**pod_set, "template": (pod_set.get("template") or {}).get("spec")} for pod_set in spec["podSets"]]
+    pod_sets = tuple(read_pod_set(pod_set) for pod_set in spec["podSets"])
     return Waiting(
         key_of(workload),
         workload["metadata"]["uid"],
         queue,
         place_of(workload),
-        tuple(read_pod_set(pod_set) for pod_set in spec["podSets"]),
+        pod_sets,
         why,
         parse_rfc3339(at) if at else None,
-        hash(json.dumps(pods, sort_keys=True)),
+        repr(pod_sets),
     )
 
 
