@@ -4,7 +4,7 @@ from typing import Any
 
 from corral.controllers.jobs.pods import FINALIZER
 from corral.kinds import conditions
-from corral.kinds.resources import EVENTS, JOBS, PODS
+from corral.kinds.resources import EVENTS, JOBS, POD_GROUPS, PODS
 from corral.kinds.types import Obj
 
 
@@ -117,3 +117,37 @@ async def test_an_orphaned_pod_stays_and_loses_our_finalizer(cell: Any) -> None:
     (pod,) = await cell.until_list(PODS, lambda items: items and not items[0]["metadata"].get("finalizers"))
     assert not pod["metadata"].get("ownerReferences")
     assert not pod["metadata"].get("deletionTimestamp")
+
+
+async def test_a_job_that_names_a_group_of_its_own_gets_it(cell: Any) -> None:
+    cell.kubelet.binds = False
+    wanted = job("train", completions=5, parallelism=3)
+    wanted["spec"]["template"]["spec"]["schedulingGroup"] = {"podGroupName": "train"}
+    await cell.client.create(JOBS, wanted)
+    group = await cell.until(POD_GROUPS, "train", bool)
+    assert group["spec"] == {"schedulingPolicy": {"gang": {"minCount": 3}}}
+    pods = await cell.until_list(PODS, lambda items: len(items) == 3)
+    assert {pod["spec"]["schedulingGroup"]["podGroupName"] for pod in pods} == {"train"}
+    await cell.client.delete(POD_GROUPS, "train", "default")
+    again = await cell.until(POD_GROUPS, "train", lambda found: found["metadata"]["uid"] != group["metadata"]["uid"])
+    cell.kubelet.binds, cell.kubelet.ends = True, lambda pod: "Succeeded"
+    for pod in pods:
+        binding = {"kind": "Binding", "apiVersion": "v1", "metadata": {"name": pod["metadata"]["name"]}}
+        binding["target"] = {"kind": "Node", "apiVersion": "v1", "name": "m1"}
+        await cell.client.create_subresource(PODS, pod["metadata"]["name"], "default", "binding", binding)
+    await cell.until(JOBS, "train", is_complete)
+    found = await cell.until(POD_GROUPS, "train", lambda found: conditions.is_true(found, "PodGroupScheduled"))
+    assert found["metadata"]["uid"] == again["metadata"]["uid"]
+    await cell.client.delete(JOBS, "train", "default", propagation="Background")
+    await cell.until_gone(POD_GROUPS, "train")
+
+
+async def test_no_group_is_made_for_a_job_that_names_another_or_is_suspended(cell: Any) -> None:
+    for name, group, more in (("other", "shared", {}), ("held", "held", {"suspend": True})):
+        wanted = job(name, **more)
+        wanted["spec"]["template"]["spec"]["schedulingGroup"] = {"podGroupName": group}
+        await cell.client.create(JOBS, wanted)
+    await cell.until_list(PODS, lambda items: len(items) == 1)
+    assert (await cell.client.list(POD_GROUPS, "default"))["items"] == []
+    await cell.client.patch(JOBS, "held", {"spec": {"suspend": False}}, "default")
+    assert (await cell.until(POD_GROUPS, "held", bool))["spec"] == {"schedulingPolicy": {"gang": {"minCount": 1}}}

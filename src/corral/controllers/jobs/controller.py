@@ -4,13 +4,15 @@ from collections.abc import Iterable
 
 from corral.client.informer import Informer
 from corral.controllers.jobs.demand import Creation, Failures
+from corral.controllers.jobs.groups import own_group
 from corral.controllers.jobs.plan import Plan, plan
 from corral.controllers.jobs.pods import FINALIZER, is_tracked, new_pod
 from corral.controllers.pods.batches import Outcome, slow_start
 from corral.controllers.pods.control import PodControl
 from corral.controllers.pods.pods import owner_name
 from corral.kinds.owners import controller_of
-from corral.kinds.resources import JOBS, PODS
+from corral.kinds.resources import JOBS, POD_GROUPS, PODS
+from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery import finalizers
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
@@ -25,11 +27,12 @@ class JobController:
     """Runs each Job to its end."""
 
     name = "job-controller"
-    reads = (JOBS, PODS)
-    writes = ("pods", "jobs/status")
+    reads = (JOBS, PODS, POD_GROUPS)
+    writes = ("pods", "jobs/status", "podgroups")
 
     _tools: Tools
     _jobs: Informer
+    _groups: Informer
     _control: PodControl
 
     def __init__(self) -> None:
@@ -40,12 +43,14 @@ class JobController:
         """Take the tools."""
         self._tools = tools
         self._jobs = tools.caches.get(JOBS)
+        self._groups = tools.caches.get(POD_GROUPS)
         self._control = PodControl(tools, JOBS, finalizer=FINALIZER)
         self._control.pods.add_index(_BY_NAME, _job_names)
 
     def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
         """A Job's own key; a pod's Job, or whoever may adopt it. The empty name stands for tracked pods without one."""
-        if resource == JOBS:
+        if resource != PODS:
+            # A Job's own PodGroup has the Job's name.
             return [key_of(obj)]
         keys = self._control.owners_of(obj)
         if keys or controller_of(obj) is not None or not is_tracked(obj):
@@ -62,6 +67,7 @@ class JobController:
         uid = job["metadata"]["uid"]
         pods = await self._control.claimed(job)
         known, failures = self._failures.get(key, (uid, Failures()))
+        await self._ensure_group(job)
         step = plan(job, pods, failures if known == uid else Failures(), self._tools.clock.now())
         outcome = await self._perform(job, step)
         if outcome.refused is not None and namespace_ends(outcome.refused):
@@ -93,6 +99,19 @@ class JobController:
                 if reference is None and self._control.adopters(pod):
                     continue
                 await self._settle(pod)
+
+    async def _ensure_group(self, job: Obj) -> None:
+        group = own_group(job)
+        if group is None or self._groups.get(key_of(job)) is not None:
+            return
+        name = group["metadata"]["name"]
+        try:
+            await self._tools.client.create(POD_GROUPS, group)
+        except StatusError as error:
+            if error.reason != "AlreadyExists" and not namespace_ends(error):
+                raise
+            return
+        self._tools.events.record(job, "Normal", "SuccessfulCreate", f"Created pod group: {name}")
 
     async def _perform(self, job: Obj, step: Plan) -> Outcome:
         async def drop(pod: Obj) -> None:

@@ -111,6 +111,7 @@ def _batch_roles() -> Mapping[str, Sequence[Obj]]:
             allow(_CHANGE, "jobs", "batch"),
             allow("update patch", "jobs/status jobs/finalizers", "batch"),
             allow(_PODS, "pods"),
+            allow(f"{READ} create", "podgroups", "scheduling.k8s.io"),
         ],
         "cronjob-controller": [
             allow(_CHANGE, "cronjobs", "batch"),

@@ -1,0 +1,37 @@
+"""The PodGroup of a Job that asks for one. Pure.
+
+A Job asks by naming in its pod template a PodGroup that has the Job's own name (`schedulingGroup.podGroupName`): then
+its pods are placed together or not at all. The group is made when the Job starts, unless somebody else has made it, and
+goes away with the Job. Kubernetes 1.36 makes one for every Indexed Job whose completions equal its parallelism, where
+the feature gate WorkloadWithJob is on; without being asked, Jobs that run well in small steps would never start.
+"""
+
+from corral.controllers.jobs.finishing import is_finished
+from corral.controllers.pods.pods import is_deleting
+from corral.kinds.owners import controller_reference
+from corral.kinds.podgroups import gang_of
+from corral.kinds.resources import POD_GROUPS
+from corral.kinds.types import Obj
+
+
+def own_group(job: Obj) -> Obj | None:
+    """The PodGroup that the Job asks for, if it does and runs."""
+    metadata, spec = job["metadata"], job["spec"]
+    template = {"metadata": {"namespace": metadata["namespace"]}, "spec": spec["template"].get("spec")}
+    gang = gang_of(template)
+    if gang is None or (gang.api_group, gang.name) != (POD_GROUPS.group, metadata["name"]):
+        return None
+    parallelism = spec.get("parallelism", 1)
+    size = min(parallelism, spec.get("completions") or parallelism)
+    if not size or spec.get("suspend") or is_finished(job) or is_deleting(job):
+        return None
+    return {
+        "kind": POD_GROUPS.kind,
+        "apiVersion": POD_GROUPS.api_version,
+        "metadata": {
+            "name": gang.name,
+            "namespace": gang.namespace,
+            "ownerReferences": [controller_reference(job)],
+        },
+        "spec": {"schedulingPolicy": {"gang": {"minCount": size}}},
+    }
