@@ -1,24 +1,26 @@
 """The simulator's answers for people."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from corral.cli.terminal import columns
 from corral.scheduler.simulator.compaction import Compaction
 from corral.scheduler.simulator.failure import Failure
-from corral.scheduler.simulator.fit import Fit, Refusal, Totals
-from corral.scheduler.simulator.usage import ResourceUse
+from corral.scheduler.simulator.fit import Fit, Refusal, Totals, WorkloadFit
+from corral.scheduler.simulator.usage import GPU, ResourceUse
 from corral.scheduler.snapshot import PODS
 
 T = TypeVar("T")
 _SHOWN = 12
+_NUMBER = re.compile(r"\b\d+ ")
 _NAMED = 3
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def amount(resource: str, value: int) -> str:
     """An amount in the units of `pod_requests`, short: cores, bytes with a unit, or a number."""
-    if resource == "cpu":
+    if resource in ("cpu", GPU):
         return _short(value / 1000)
     if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
         size, unit = float(value), 0
@@ -50,17 +52,28 @@ def fit_words(fit: Fit, *, wide: bool) -> Iterator[str]:
     yield _resources(fit.before, fit.after)
     if fit.workloads:
         yield ""
-        rows = [
-            [row.name, row.band, f"{row.pods:,}", f"{row.placed:,}", f"{row.machines:,}"]
-            for row in _first(sorted(fit.workloads, key=lambda row: row.placed - row.pods), wide)
-        ]
-        yield columns(["WORKLOAD", "BAND", "PODS", "PLACED", "MACHINES"], rows)
-        yield from _more(len(fit.workloads), wide, "workload")
+        yield from _workloads(fit.workloads, wide)
     yield from _refused(fit.refusals, wide)
     if wide and fit.outcome.placed:
         yield ""
         rows = [[key.namespace, key.name, node] for key, node in fit.outcome.placed.items()]
         yield columns(["NAMESPACE", "POD", "MACHINE"], rows)
+
+
+def _workloads(rows: Sequence[WorkloadFit], wide: bool) -> Iterator[str]:
+    """Each workload, or, where they are many, each band."""
+    if wide or len(rows) <= _SHOWN:
+        cells = [[row.name, row.band, f"{row.pods:,}", f"{row.placed:,}", f"{row.machines:,}"] for row in rows]
+        yield columns(["WORKLOAD", "BAND", "PODS", "PLACED", "MACHINES"], cells)
+        return
+    bands: dict[str, list[WorkloadFit]] = {}
+    for row in rows:
+        bands.setdefault(row.band, []).append(row)
+    cells = [
+        [name, f"{len(some):,}", f"{sum(row.pods for row in some):,}", f"{sum(row.placed for row in some):,}"]
+        for name, some in bands.items()
+    ]
+    yield columns(["BAND", "WORKLOADS", "PODS", "PLACED"], cells)
 
 
 def _resources(before: Totals, after: Totals) -> str:
@@ -86,11 +99,19 @@ def _resources(before: Totals, after: Totals) -> str:
 
 
 def _refused(refusals: Sequence[Refusal], wide: bool) -> Iterator[str]:
-    if refusals:
+    """Why pods are nowhere; in short those for the same reasons together, and an example of the words."""
+    groups: dict[str, list[Refusal]] = {}
+    for one in refusals:
+        groups.setdefault(f"{one.workload} {one.reason}" if wide else _NUMBER.sub("", one.reason), []).append(one)
+    rows = []
+    for group in sorted(groups.values(), key=lambda group: -sum(one.pods for one in group)):
+        names = dict.fromkeys(one.workload for one in group)
+        others = f" and {many(len(names) - 1, 'other')}" if len(names) > 1 else ""
+        rows.append([next(iter(names)) + others, f"{sum(one.pods for one in group):,}", group[0].reason])
+    if rows:
         yield ""
-        rows = [[one.workload, f"{one.pods:,}", one.reason] for one in _first(refusals, wide)]
-        yield columns(["STAYS OUT", "PODS", "WHY"], rows)
-        yield from _more(len(refusals), wide, "line")
+        yield columns(["STAYS OUT", "PODS", "WHY"], _first(rows, wide))
+        yield from _more(len(rows), wide, "line")
 
 
 def _first(rows: Sequence[T], wide: bool) -> Sequence[T]:

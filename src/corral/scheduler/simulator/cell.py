@@ -74,6 +74,8 @@ class SimulatedCell:
         """Pods that belong to their machine."""
         self.load: Counter[PodClass] = Counter()
         self._gang_of: dict[Key, GangKey] = {}
+        self._without_devices: dict[Key, PodClass] = {}
+        """For pods with GPUs, the class that they had before they got them, and have again when they lose them."""
         self._arrivals = 0
         self._put_machines(scenario.machines)
         for pod in scenario.pods:
@@ -107,7 +109,9 @@ class SimulatedCell:
         except (ValueError, StatusError) as error:
             self.unreadable[key] = f"cannot read what the pod asks for: {error}"
             return
-        self.load[pod_class] += 1
+        if pod_class.gpu is not None:
+            self._without_devices[key] = self.snapshot.classify({**pod, "spec": {**spec, "nodeName": ""}})
+        self.load[self._without_devices.get(key, pod_class)] += 1
         if node and (keep or key in self.rooted):
             self.snapshot.place(key, pod_class, node)
             self._count_member(key, placed=True)
@@ -119,7 +123,8 @@ class SimulatedCell:
         nominated = (pod.get("status") or {}).get("nominatedNodeName")
         if nominated and keep:
             self.snapshot.nominate(key, pod_class, nominated)
-        self.waiting.append(self._pending(key, pod_class, priority(pod)))
+        wants = self._without_devices.get(key, pod_class)
+        self.waiting.append(self._pending(key, wants, priority(pod)))
 
     def _pending(self, key: Key, pod_class: PodClass, importance: int) -> Pending:
         self._arrivals += 1
@@ -127,7 +132,7 @@ class SimulatedCell:
 
     def evict(self, key: Key) -> Pending:
         """Take a pod off its machine; what its controller makes instead of it waits."""
-        pod_class = self.snapshot.class_of(key)
+        pod_class = self._without_devices.get(key) or self.snapshot.class_of(key)
         self.snapshot.remove(key)
         self._count_member(key, placed=False)
         return self._pending(key, pod_class, pod_class.peers.priority)

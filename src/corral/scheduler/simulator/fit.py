@@ -58,7 +58,7 @@ class Fit:
     refusals: Sequence[Refusal]
     """Most pods first."""
     shares: Mapping[str, Sequence[float]]
-    """For each resource, what part of each machine's is taken."""
+    """What part of each machine's cpu and memory is taken."""
 
     @property
     def fits(self) -> bool:
@@ -71,7 +71,7 @@ def fit(cell: SimulatedCell, now: datetime, rng: random.Random, progress: Progre
     before, waiting = totals(cell), list(cell.waiting)
     outcome = cell.settle(now, rng, progress)
     after = totals(cell)
-    taken = {use.name: shares(cell.snapshot, use.name).tolist() for use in after.resources}
+    taken = {name: shares(cell.snapshot, name).tolist() for name in ("cpu", "memory")}
     asked = len(waiting) + len(cell.unreadable) + len(outcome.evicted)
     return Fit(
         cell.profile.name,

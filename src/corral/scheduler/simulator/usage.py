@@ -5,22 +5,27 @@ resource, the free amount on machines that the pod does not fit on. This is the 
 al., USENIX ATC'23, section 3.1) for every resource, counting only resources (not labels, taints or other pods).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.kinds.accelerators import GPU_MILLI, GPU_RESOURCES, WHOLE
+from corral.scheduler.filters.devices import Devices
 from corral.scheduler.podclass import PodClass
+from corral.scheduler.profile import RESOURCES
 from corral.scheduler.snapshot import PODS, Snapshot
 
 # More kinds of pods than this change the average by less than it is rounded to.
 _SAMPLE = 400
+_DEVICES = Devices()
+GPU = "gpu"
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceUse:
-    """One resource over all machines: cpu in thousandths, everything else in whole units."""
+    """One resource over all machines: cpu and `GPU` in thousandths, everything else in whole units."""
 
     name: str
     allocatable: int
@@ -38,19 +43,49 @@ class ResourceUse:
 
 
 def measure(snapshot: Snapshot, load: Iterable[tuple[PodClass, int]]) -> list[ResourceUse]:
-    """Every resource that a machine offers or a pod takes.
+    """Every resource that a machine offers or a pod takes; whole GPUs and parts of them are one resource, `GPU`.
 
     Args:
         load: classes of pods and how many pods each has, as what stranded amounts are judged by.
     """
-    alive = snapshot.alive
-    allocatable, used = snapshot.allocatable[alive].sum(axis=0), snapshot.requested[alive].sum(axis=0)
-    stranded = _stranded(snapshot, load)
+    alive = np.flatnonzero(snapshot.alive)
+    names, have, free = _amounts(snapshot, alive)
+    lost, asking = np.zeros(len(names)), np.zeros(len(names))
+    for pod, weight in _sample(load):
+        fits = RESOURCES.fits(snapshot, pod, alive)
+        devices = _DEVICES.fits(snapshot, pod, alive)
+        wasted = np.maximum(free[~(fits if devices is None else fits & devices)], 0).sum(axis=0)
+        asks = [index for index, name in enumerate(names) if name in pod.requests or (name == GPU and pod.gpu)]
+        lost[asks] += weight * wasted[asks]
+        asking[asks] += weight
+    total, used = have.sum(axis=0), (have - free).sum(axis=0)
+    stranded = np.round(lost / np.maximum(asking, 1))
     return [
-        ResourceUse(name, int(allocatable[column]), int(used[column]), round(stranded.get(name, 0.0)))
-        for name, column in snapshot.columns.items()
-        if allocatable[column] or used[column]
+        ResourceUse(name, int(total[index]), int(used[index]), int(stranded[index]))
+        for index, name in enumerate(names)
+        if total[index] or used[index]
     ]
+
+
+def _amounts(snapshot: Snapshot, rows: NDArray[np.intp]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Resources, and what each machine has of them and has left."""
+    plain = {name: column for name, column in snapshot.columns.items() if name not in (*GPU_RESOURCES, GPU_MILLI)}
+    columns = list(plain.values())
+    have = snapshot.allocatable[rows][:, columns]
+    free = have - snapshot.requested[rows][:, columns]
+    devices = snapshot.devices
+    gpus = np.array([devices.counts[rows].astype(np.int64) * WHOLE, devices.free[rows].sum(axis=1)]).T
+    return [*plain, GPU], np.hstack([have, gpus[:, :1]]), np.hstack([free, gpus[:, 1:]])
+
+
+def _sample(load: Iterable[tuple[PodClass, int]]) -> list[tuple[PodClass, int]]:
+    """Classes that differ in what they ask for, and how many pods ask for that; few enough, of all sizes."""
+    kinds: dict[tuple[tuple[str, int], ...], tuple[PodClass, int]] = {}
+    for pod, count in load:
+        wanted = tuple(sorted(pod.requests.items()))
+        kinds[wanted] = pod, kinds.get(wanted, (pod, 0))[1] + count
+    ranked = [kinds[wanted] for wanted in sorted(kinds)]
+    return ranked[:: -(-len(ranked) // _SAMPLE) or 1]
 
 
 def machines_in_use(snapshot: Snapshot) -> int:
@@ -66,23 +101,3 @@ def shares(snapshot: Snapshot, resource: str) -> NDArray[np.float64]:
     offered = snapshot.alive & (snapshot.allocatable[:, column] > 0)
     taken: NDArray[np.float64] = snapshot.requested[offered, column] / snapshot.allocatable[offered, column]
     return taken
-
-
-def _stranded(snapshot: Snapshot, load: Iterable[tuple[PodClass, int]]) -> Mapping[str, float]:
-    weights: dict[tuple[tuple[str, int], ...], int] = {}
-    for pod, count in load:
-        wanted = tuple(sorted(pod.requests.items()))
-        weights[wanted] = weights.get(wanted, 0) + count
-    kinds = sorted(weights)
-    kinds = kinds[:: -(-len(kinds) // _SAMPLE) or 1]
-    free = np.maximum(snapshot.allocatable[snapshot.alive] - snapshot.requested[snapshot.alive], 0)
-    lost: dict[str, float] = {}
-    asking: dict[str, int] = {}
-    for wanted in kinds:
-        columns = [snapshot.columns[name] for name, _ in wanted]
-        misfit = (free[:, columns] < np.array([amount for _, amount in wanted])).any(axis=1)
-        wasted, weight = free[misfit].sum(axis=0), weights[wanted]
-        for (name, _), column in zip(wanted, columns, strict=True):
-            lost[name] = lost.get(name, 0.0) + weight * float(wasted[column])
-            asking[name] = asking.get(name, 0) + weight
-    return {name: amount / asking[name] for name, amount in lost.items()}
