@@ -175,10 +175,7 @@ def pod_sets(pods: Sequence[Obj]) -> list[Obj]:
         {
             "name": role if len(roles) > 1 else "main",
             "count": len(members),
-            "template": {
-                "metadata": {"labels": members[0]["metadata"].get("labels") or {}},
-                "spec": _template(members[0]),
-            },
+            "template": _template(members[0]),
         }
         for role, members in roles.items()
     ]
