@@ -36,6 +36,7 @@ from corral.agent.stats import Stats
 from corral.agent.stream_routes import routes
 from corral.agent.volumes.api import SourceFetcher
 from corral.agent.volumes.manager import VolumeManager
+from corral.agent.volumes.reclaimer import VolumeReclaimer
 from corral.agent.worker import PodWorker
 from corral.base.clock import Clock, parse_rfc3339
 from corral.base.tasks import TaskStack
@@ -43,6 +44,7 @@ from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.kinds.podspec import is_terminal
 from corral.kinds.resources import PODS
+from corral.kinds.storage import claims_of
 from corral.kinds.types import Key, Obj
 from corral.machinery.events import EventRecorder
 
@@ -148,6 +150,7 @@ class Agent:
         async with contextlib.AsyncExitStack() as stack:
             self.layout.pods.mkdir(parents=True, exist_ok=True, mode=0o750)
             self.layout.logs.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self.layout.local_volumes.mkdir(parents=True, exist_ok=True, mode=0o750)
             await self.runtime.open()
             stack.push_async_callback(self.runtime.close)
             stack.push_async_callback(self._actions.close)
@@ -169,6 +172,7 @@ class Agent:
             tasks.start(self._informer.run(), "pods of this machine")
             await self._informer.synced.wait()
             tasks.start(self._janitor().run(), "garbage collection")
+            tasks.start(self._reclaimer().run(), "volumes that are deleted")
             tasks.start(LogRotator(self.runtime, self._clock, self._running_logs).run(), "log rotation")
             self._stack = stack.pop_all()
 
@@ -181,7 +185,15 @@ class Agent:
         return self._by_key.get(Key(namespace, name))
 
     def _node_spec(self) -> NodeSpec:
-        return NodeSpec(self.config.labels, self.config.taints, self.port, self.runtime.version)
+        volumes = str(self.layout.local_volumes.absolute())
+        return NodeSpec(self.config.labels, self.config.taints, self.port, self.runtime.version, volumes)
+
+    def _reclaimer(self) -> VolumeReclaimer:
+        def in_use() -> set[Key]:
+            pods = (worker.pod for worker in self._workers.values())
+            return {Key(pod["metadata"].get("namespace", ""), name) for pod in pods for name, _ in claims_of(pod)}
+
+        return VolumeReclaimer(self._client, self.config.node_name, self.layout.local_volumes, self._clock, in_use)
 
     def _janitor(self) -> Janitor:
         return Janitor(

@@ -5,6 +5,7 @@ DIR/pods/UID/volumes/NAME                  one directory a volume
 DIR/pods/UID/subpaths/NAME/INDEX           parts of volumes, bound for one container
 DIR/pods/UID/etc/{hosts,hostname,resolv.conf}
 DIR/pods/UID/containers/NAME/ATTEMPT       the termination message of one run
+DIR/volumes/NAME                           one directory a PersistentVolume of the class corral-local
 DIR/logs/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log
 ```
 """
@@ -29,6 +30,11 @@ class Layout:
     @property
     def logs(self) -> Path:
         return self.directory / "logs"
+
+    @property
+    def local_volumes(self) -> Path:
+        """Directories that outlive pods."""
+        return self.directory / "volumes"
 
     def pod(self, uid: str) -> Path:
         return self.pods / uid

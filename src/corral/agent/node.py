@@ -8,6 +8,7 @@ from corral.agent.machine import Machine
 from corral.agent.runtime.api import Image
 from corral.base.clock import rfc3339
 from corral.base.quantities import format_bytes, format_milli
+from corral.kinds.storage import VOLUMES_DIRECTORY
 from corral.kinds.types import Obj
 
 KUBELET_VERSION = "v1.36.0"
@@ -38,6 +39,8 @@ class NodeSpec:
     port: int
     """Where the agent's server listens."""
     runtime_version: str
+    volumes_directory: str = ""
+    """Where volumes that belong to the machine are kept; empty: nowhere."""
 
 
 def quantity(name: str, amount: int) -> str:
@@ -73,6 +76,8 @@ def new_node(machine: Machine, spec: NodeSpec) -> Obj:
         "metadata": {"name": machine.name, "labels": labels_of(machine, spec.labels)},
         "spec": {},
     }
+    if spec.volumes_directory:
+        node["metadata"]["annotations"] = {VOLUMES_DIRECTORY: spec.volumes_directory}
     if spec.taints:
         node["spec"]["taints"] = list(spec.taints)
     return node

@@ -61,10 +61,16 @@ class Registration:
             if error.reason != "AlreadyExists":
                 raise
         self.node = await self._client.get(NODES, self._machine.name)
-        have = self.node["metadata"].get("labels") or {}
-        missing = {name: value for name, value in wanted["metadata"]["labels"].items() if have.get(name) != value}
+        missing: Obj = {}
+        for field in ("labels", "annotations"):
+            have = self.node["metadata"].get(field) or {}
+            lacking = {
+                name: value for name, value in (wanted["metadata"].get(field) or {}).items() if have.get(name) != value
+            }
+            if lacking:
+                missing[field] = lacking
         if missing:
-            patch = {"metadata": {"labels": missing}}
+            patch = {"metadata": missing}
             self.node = await self._client.patch(NODES, self._machine.name, patch, kind=MERGE_PATCH)
         self._written = {}
 

@@ -228,7 +228,14 @@ class ApiServer:
             # "Only this one" is a question about an object, which is what an agent may ask about a pod's secret.
             name = FieldSelector.parse(fields).required("metadata.name") or ""
         attributes = Attributes(
-            verb, target.group, target.plural, target.subresource, target.namespace, name, field_selector=fields
+            verb,
+            target.group,
+            target.plural,
+            target.subresource,
+            target.namespace,
+            name,
+            field_selector=fields,
+            label_selector=call.query.get("labelSelector", "") if call.query else "",
         )
         decision = self.authorizer.authorize(call.user, attributes)
         if not decision.allowed:

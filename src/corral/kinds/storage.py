@@ -27,6 +27,8 @@ LOCAL_PROVISIONER: Final = "corral.dev/local"
 """Corral's own: a directory of the machine where the claim's first pod runs."""
 LOCAL_FINALIZER: Final = "corral.dev/local-volume"
 """On a volume of that provisioner: its directory still stands."""
+MACHINE: Final = "corral.dev/machine"
+"""A label of volumes of that provisioner: where they are."""
 VOLUMES_DIRECTORY: Final = "corral.dev/volumes-directory"
 """On a Node: where its agent keeps such directories."""
 HOSTNAME: Final = "kubernetes.io/hostname"
@@ -190,13 +192,8 @@ def is_local(volume: Obj) -> bool:
 
 
 def machine_of(volume: Obj) -> str:
-    """The host name of the machine that a volume of Corral's own provisioner is on; empty if it names none."""
-    required = ((volume.get("spec") or {}).get("nodeAffinity") or {}).get("required") or {}
-    for term in required.get("nodeSelectorTerms") or ():
-        for need in term.get("matchExpressions") or ():
-            if need.get("key") == HOSTNAME and need.get("operator") == "In" and len(need.get("values") or ()) == 1:
-                return str(need["values"][0])
-    return ""
+    """The machine that a volume of Corral's own provisioner is on."""
+    return str((volume["metadata"].get("labels") or {}).get(MACHINE, ""))
 
 
 def class_of(obj: Obj) -> str | None:

@@ -137,7 +137,7 @@ async def test_a_mounted_config_map_follows_its_object(rig: Any) -> None:
 async def test_a_volume_that_cannot_be_mounted_is_told(rig: Any) -> None:
     rig.add_pod(volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}])
     await rig.settled()
-    assert "not supported" in rig.main()["state"]["waiting"]["message"]
+    assert 'persistentvolumeclaim "c" not found' in rig.main()["state"]["waiting"]["message"]
     assert any(reason == "FailedMount" for reason, _ in rig.events())
 
 

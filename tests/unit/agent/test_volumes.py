@@ -138,7 +138,7 @@ async def test_changes_show_at_once(cell: Cell, layout: Layout) -> None:
         ({"secret": {"secretName": "none"}}, 'secret "none" not found'),
         ({"configMap": {"name": "paint", "items": [{"key": "x", "path": "x"}]}}, "non-existent config key: x"),
         ({"configMap": {"name": "paint", "items": [{"key": "color", "path": "../x"}]}}, "invalid path"),
-        ({"persistentVolumeClaim": {"claimName": "c"}}, "persistentVolumeClaim are not supported"),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, 'persistentvolumeclaim "c" not found'),
         ({"csi": {"driver": "other.example.com"}}, "other.example.com not found in the list of drivers"),
         ({"csi": {"driver": source.DRIVER}}, "no valid digest"),
         ({"nfs": {}}, "type nfs are not supported"),

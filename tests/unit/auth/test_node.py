@@ -267,3 +267,43 @@ def test_an_agent_does_not_wait_for_pods_of_others_to_come(authorizer: NodeAutho
     assert not may(authorizer, "list", "pods", "not-there-yet")
     assert may(authorizer, "watch", "pods", "rich")
     assert not may(authorizer, "watch", "pods", "other")
+
+
+def local_volume(name: str, machine: str, *finalizers: str, deleted: bool = False) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "labels": {"corral.dev/machine": machine}, "finalizers": [*finalizers]}
+    if deleted:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return {"metadata": metadata, "spec": {"persistentVolumeReclaimPolicy": "Delete"}}
+
+
+async def test_volumes_of_its_own_machine(authorizer: NodeAuthorizer, put: Any) -> None:
+    await put("core", "persistentvolumes", local_volume("here", "a"))
+    await put("core", "persistentvolumes", local_volume("there", "b"))
+    volumes = "persistentvolumes"
+    for verb in ("list", "watch"):
+        assert may(authorizer, verb, volumes, "", "", label_selector="corral.dev/machine=a")
+        assert may(authorizer, verb, volumes, "", "", label_selector="x=y,corral.dev/machine=a")
+        for other in ("", "corral.dev/machine=b", "corral.dev/machine!=a", "corral.dev/machine in (a,b)"):
+            assert not may(authorizer, verb, volumes, "", "", label_selector=other)
+    assert may(authorizer, "patch", volumes, "here", "")
+    assert not may(authorizer, "patch", volumes, "there", "")
+    assert not may(authorizer, "patch", volumes, "missing", "")
+    assert not may(authorizer, "patch", f"{volumes}/status", "here", "")
+    for verb in ("update", "delete", "create", "deletecollection"):
+        assert not may(authorizer, verb, volumes, "here", "")
+
+
+def test_restriction_of_volumes() -> None:
+    hold, protection = "corral.dev/local-volume", "kubernetes.io/pv-protection"
+    going = local_volume("v", "a", hold, protection, deleted=True)
+    freed = local_volume("v", "a", protection, deleted=True)
+    volumes = "persistentvolumes"
+    assert not refused("update", volumes, freed, going)
+    assert refused("update", volumes, local_volume("v", "a", hold, deleted=True), going)
+    assert refused("update", volumes, freed | {"spec": {"persistentVolumeReclaimPolicy": "Retain"}}, going)
+    assert refused("update", volumes, local_volume("v", "a"), local_volume("v", "a", hold))
+    theirs = local_volume("v", "b", hold, deleted=True)
+    assert refused("update", volumes, local_volume("v", "b", deleted=True), theirs)
+    assert refused("update", volumes, local_volume("v", "a", deleted=True), theirs)
+    assert refused("create", volumes, local_volume("v", "a"), None)
+    assert refused("delete", volumes, None, going)

@@ -45,7 +45,7 @@ class SourceFetcher(Protocol):
 
 
 class ObjectReader(Protocol):
-    """ConfigMaps and Secrets by name, from a cache that watches them while `pod_uid` uses them."""
+    """What pods refer to, by name, from a cache that watches it while `pod_uid` uses it."""
 
     async def get(self, resource: Resource, namespace: str, name: str, pod_uid: str) -> Obj | None: ...
 
@@ -67,6 +67,8 @@ class VolumeContext:
     tokens: TokenSource
     sources: SourceFetcher
     around: Surroundings
+    local_volumes: Path
+    """Where the machine keeps PersistentVolumes of its own."""
 
     @property
     def namespace(self) -> str:

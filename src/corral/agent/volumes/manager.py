@@ -11,6 +11,7 @@ from corral.agent.layout import Layout
 from corral.agent.runtime import trees
 from corral.agent.runtime.api import Mount
 from corral.agent.volumes import (
+    claim,
     config_map,
     downward_api,
     empty_dir,
@@ -35,7 +36,9 @@ TYPES: Mapping[str, Prepare] = {
     "configMap": config_map.prepare,
     "downwardAPI": downward_api.prepare,
     "emptyDir": empty_dir.prepare,
+    "ephemeral": claim.prepare,
     "hostPath": host_path.prepare,
+    "persistentVolumeClaim": claim.prepare,
     "projected": projected.prepare,
     "secret": secret.prepare,
 }
@@ -78,7 +81,13 @@ class VolumeManager:
         for volume in volumes:
             name = volume["name"]
             context = VolumeContext(
-                pod, self._layout.volume(uid, name), self._objects, self._tokens, self._sources, around
+                pod,
+                self._layout.volume(uid, name),
+                self._objects,
+                self._tokens,
+                self._sources,
+                around,
+                self._layout.local_volumes,
             )
             try:
                 ready[name] = await preparer(volume)(volume, context)
@@ -115,11 +124,6 @@ def preparer(volume: Obj) -> Prepare:
         raise VolumeError(
             f"driver name {driver} not found in the list of drivers of this machine", f"use {source.DRIVER}"
         )
-    if kind in ("persistentVolumeClaim", "ephemeral"):
-        raise VolumeError(
-            f"volumes of type {kind} are not supported on this machine",
-            "use emptyDir, hostPath or a source volume",
-        )
     raise VolumeError(
         f"volumes of type {kind} are not supported on this machine", f"use one of {', '.join(sorted(TYPES))}"
     )
@@ -145,6 +149,7 @@ def container_mounts(
         VolumeError: a mount names no volume of the pod, or a bad subPath.
     """
     found = []
+    closed = {volume["name"] for volume in pod["spec"].get("volumes") or () if claim.is_read_only(volume)}
     for index, mount in enumerate(container.get("volumeMounts") or ()):
         where = volumes.get(mount["name"])
         if where is None:
@@ -157,5 +162,7 @@ def container_mounts(
             # A hostPath without a type: the container runtime makes the directory, as with other runtimes.
             where.mkdir(parents=True, mode=0o755)
         propagation = _PROPAGATION.get(mount.get("mountPropagation") or "", "rprivate")
-        found.append(Mount(str(where), mount["mountPath"], bool(mount.get("readOnly")), propagation))
+        found.append(
+            Mount(str(where), mount["mountPath"], bool(mount.get("readOnly")) or mount["name"] in closed, propagation)
+        )
     return found

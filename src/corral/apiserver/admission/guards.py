@@ -17,6 +17,7 @@ _NODE_RESOURCES = frozenset(
         "serviceaccounts/token",
         "leases",
         "csinodes",
+        "persistentvolumes",
     }
 )
 

@@ -7,6 +7,7 @@ bound to its machine: their secrets, config maps, claims, sources, and tokens of
 from corral.apiserver.auth.api import Attributes, Decision, User
 from corral.apiserver.auth.lookup import core_key, decode
 from corral.apiserver.auth.pods import PodIndex
+from corral.kinds.storage import MACHINE, machine_of
 from corral.store.protocol import Store
 
 NODE_PREFIX = "system:node:"
@@ -92,7 +93,7 @@ class NodeAuthorizer:
             case ("", "serviceaccounts/token"):
                 return self._referenced(node, a) if a.verb == "create" else _NO
             case ("", "persistentvolumes"):
-                return self._volume(node, a) if a.verb == "get" else _NO
+                return self._volume(node, a)
             case ("coordination.k8s.io", "leases"):
                 return self._lease(node, a)
             case ("storage.k8s.io", "csinodes"):
@@ -144,10 +145,19 @@ class NodeAuthorizer:
         return _YES if self._pods.refers(node, (a.resource, a.namespace, a.name)) else _unrelated(node)
 
     def _volume(self, node: str, a: Attributes) -> Decision:
+        if a.verb in ("list", "watch") and not a.name:
+            mine = selects(a.label_selector, MACHINE, node)
+            return (
+                _YES if mine else Decision(False, f"can only list/watch volumes with label selector {MACHINE}={node}")
+            )
         entry = self._store.get(core_key("persistentvolumes", "", a.name))
-        claim = (decode(entry).get("spec") or {}).get("claimRef") or {} if entry is not None else {}
+        volume = decode(entry) if entry is not None else {}
+        if a.verb == "patch" and not a.subresource:
+            # For the sake of the finalizer alone: NodeRestriction.
+            return _YES if volume and machine_of(volume) == node else _unrelated(node)
+        claim = (volume.get("spec") or {}).get("claimRef") or {}
         reference = ("persistentvolumeclaims", claim.get("namespace", ""), claim.get("name", ""))
-        return _YES if self._pods.refers(node, reference) else _unrelated(node)
+        return _YES if a.verb in _READ and self._pods.refers(node, reference) else _unrelated(node)
 
 
 def selects(selector: str, field: str, value: str) -> bool:

@@ -8,6 +8,7 @@ from corral.apiserver.auth.api import User
 from corral.apiserver.auth.node import LEASE_NAMESPACE, node_name
 from corral.apiserver.auth.pods import read
 from corral.kinds.status import StatusError, forbidden
+from corral.kinds.storage import LOCAL_FINALIZER, machine_of
 from corral.kinds.types import Obj
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
@@ -54,6 +55,8 @@ def node_restriction(user: User, verb: str, resource: str, obj: Obj | None, old:
             _check_own_pod(node, "evict", old)
         case "serviceaccounts/token":
             _check_token(node, obj, old)
+        case "persistentvolumes":
+            _check_volume(node, verb, obj, old)
         case "leases" | "csinodes":
             _check_named(node, resource, obj or old)
 
@@ -69,6 +72,22 @@ def _check_named(node: str, resource: str, obj: Obj | None) -> None:
         raise _refuse(resource, obj, f"node {node!r} is not allowed to modify {resource} of another node")
     if resource == "leases" and metadata.get("namespace") != LEASE_NAMESPACE:
         raise _refuse(resource, obj, f'leases outside the "{LEASE_NAMESPACE}" namespace are not for nodes')
+
+
+def _check_volume(node: str, verb: str, obj: Obj | None, old: Obj | None) -> None:
+    """An agent lets go of its machine's volumes, once they are deleted, and of nothing else."""
+    if verb != "update" or obj is None or old is None or machine_of(old) != node:
+        raise _refuse("persistentvolumes", old or obj, f"node {node!r} is not allowed to {verb} this volume")
+    if not old["metadata"].get("deletionTimestamp") or _without_hold(obj) != _without_hold(old):
+        why = f"node {node!r} may only remove the finalizer {LOCAL_FINALIZER} of a volume that is being deleted"
+        raise _refuse("persistentvolumes", old, why)
+
+
+def _without_hold(volume: Obj) -> Obj:
+    kept = [name for name in volume["metadata"].get("finalizers") or () if name != LOCAL_FINALIZER]
+    hidden = ("managedFields", "resourceVersion", "generation")
+    metadata = {name: value for name, value in volume["metadata"].items() if name not in hidden}
+    return {**volume, "metadata": {**metadata, "finalizers": kept}}
 
 
 def _check_node(node: str, verb: str, resource: str, obj: Obj | None, old: Obj | None) -> None:

@@ -13,6 +13,7 @@ from corral.kinds.storage import (
     HOSTNAME,
     LOCAL_FINALIZER,
     LOCAL_PROVISIONER,
+    MACHINE,
     PROVISIONED_BY,
     SELECTED_NODE,
     VOLUMES_DIRECTORY,
@@ -158,6 +159,7 @@ def new_volume(claim: Obj, storage_class: Obj, node: Obj) -> Obj:
         "kind": "PersistentVolume",
         "metadata": {
             "name": name,
+            "labels": {MACHINE: node["metadata"]["name"]},
             "annotations": {PROVISIONED_BY: LOCAL_PROVISIONER},
             "finalizers": [LOCAL_FINALIZER],
         },
