@@ -18,6 +18,7 @@ from corral.scheduler.scores import PeerScore, RowScore, ShapeScore
 from corral.scheduler.scores.fill import Balanced, LeastAllocated, MostAllocated
 from corral.scheduler.scores.node_affinity import PreferredAffinity
 from corral.scheduler.scores.pod_affinity import PreferredPodAffinity
+from corral.scheduler.scores.stranded import LeastStranded
 from corral.scheduler.scores.taints import PreferredTaints
 from corral.scheduler.scores.topology_spread import PreferredSpread
 
@@ -48,4 +49,5 @@ class Profile:
 
 SPREADING = Profile("spreading", ((LeastAllocated(), 1.0), (Balanced(), 1.0)))
 PACKING = Profile("packing", ((MostAllocated(), 1.0),))
-PROFILES = {profile.name: profile for profile in (SPREADING, PACKING)}
+HYBRID = Profile("hybrid", ((LeastStranded(), 0.75), (MostAllocated(), 0.25)))
+PROFILES = {profile.name: profile for profile in (SPREADING, PACKING, HYBRID)}
