@@ -71,10 +71,12 @@ class PodQueue:
         item = self._items.get(key)
         if item is None:
             item = self._items[key] = _Item(Pending(key, pod_class, priority, next(self._arrivals)), 0, gang)
-        elif (item.pending.pod_class, item.pending.priority) == (pod_class, priority):
+        elif (item.pending.pod_class, item.pending.priority, item.gang) == (pod_class, priority, gang):
             return False
         else:
             self._unrefuse(item)
+            self._leave_gang(item)
+            item.gang = gang
             item.pending = replace(item.pending, pod_class=pod_class, priority=priority)
         if rest_until:
             self._rest(item, rest_until)

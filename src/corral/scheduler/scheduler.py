@@ -327,6 +327,8 @@ class Scheduler:
     def _on_pod(self, event: Event) -> None:
         pod, key = event.new, event.key
         self._count(key, event.obj, gone=pod is None)
+        if pod is not None and event.old is not None and gang_of(event.old) != gang_of(pod):
+            self._count(key, event.old, gone=True)
         if pod is None or is_terminal(pod):
             self._queue.discard(key)
             self._assumed.pop(key, None)

@@ -183,3 +183,14 @@ def test_a_member_that_is_out_for_a_binding_is_not_taken_again() -> None:
     queue.discard(Key("", "b"))
     assert queue.count(GANG) == 0
     assert len(queue) == 0
+
+
+def test_a_pod_may_change_its_gang() -> None:
+    queue = gang_queue("a", "b")
+    other = GangKey("scheduling.k8s.io", "", "other")
+    assert queue.add(Key("", "b"), SMALL, 0, other)
+    assert (queue.count(GANG), queue.count(other)) == (1, 1)
+    assert queue.add(Key("", "b"), SMALL, 0)
+    assert queue.count(other) == 0
+    assert names(queue, limit=1) == ["a"]
+    assert names(queue) == ["b"]
