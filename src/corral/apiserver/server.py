@@ -52,8 +52,16 @@ from corral.kinds.kind import Kind
 from corral.kinds.registry import Registry
 from corral.kinds.resources import PODS
 from corral.kinds.selectors import FieldSelector
-from corral.kinds.status import StatusError, bad_request, forbidden, internal, method_not_allowed, path_not_found
-from corral.store.protocol import Full, Store
+from corral.kinds.status import (
+    StatusError,
+    bad_request,
+    forbidden,
+    internal,
+    method_not_allowed,
+    path_not_found,
+    unavailable,
+)
+from corral.store.protocol import Full, Store, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +184,8 @@ class ApiServer:
             reply = refusal(error)
         except Full as error:
             reply = refusal(_insufficient(error))
+        except Unavailable as error:
+            reply = refusal(unavailable(_on_one_line(error)))
         except (RecursionError, orjson.JSONEncodeError) as error:
             reply = refusal(
                 bad_request(f"cannot take the object, it is nested too deeply or has too large a number: {error}")

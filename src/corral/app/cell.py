@@ -20,6 +20,7 @@ from corral.apiserver.sources import Sources
 from corral.app import extensions
 from corral.app.config import CellConfig, machine_address
 from corral.app.server import running_server
+from corral.app.snapshots import Snapshots
 from corral.base.clock import Clock, SystemClock
 from corral.base.tasks import TaskStack
 from corral.client.client import Client
@@ -76,6 +77,7 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         server, pki = api.server, api.pki
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")
+        tasks.start(Snapshots(config.data_dir / "backups", server.core.store, clock).run(), "backups")
         _start_controllers(server, pki, clock, rng, tasks)
         scheduler = _start_scheduler(server, clock, rng, tasks)
         sources_dir = config.data_dir / "sources"

@@ -33,6 +33,8 @@ class CellConfig:
     agent: bool = True
     node_name: str = ""
     engine: Engine = "auto"
+    store: str = ""
+    """The store's URL; the data directory's own SQLite if empty."""
 
     @property
     def kubeconfig(self) -> Path:

@@ -1,5 +1,7 @@
-"""Corral's own resources in the API group corral.dev: sources, plans, pods/why, pods/files, nodes/images."""
+"""Corral's own resources in the API group corral.dev: sources, plans, backups, pods/why, pods/files, nodes/images."""
 
+import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,13 +16,18 @@ from corral.apiserver.server import ApiServer
 from corral.apiserver.sources import Sources
 from corral.apiserver.streams import NodeDialer
 from corral.apiserver.subresources.streams import address_of
+from corral.base.clock import rfc3339
 from corral.client.client import Client
 from corral.kinds.resources import NODES, PODS
 from corral.kinds.status import bad_request, method_not_allowed, not_found
 from corral.kinds.types import Obj
+from corral.store import backup
 
 if TYPE_CHECKING:
     from corral.scheduler.scheduler import Scheduler
+
+BACKUP_PATH = "/apis/corral.dev/v1/backups/now"
+"""Where all of the cell's state can be read; nobody but the cell's administrators may."""
 
 
 def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: "Scheduler") -> None:
@@ -39,6 +46,13 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
     async def why(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         answer = scheduler.why(namespace, name)
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+    async def backups(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        if name != "now":
+            raise not_found("corral.dev", "backups", name)
+        entries, revision = server.core.store.current("/")
+        content = backup.lines(entries, revision, rfc3339(datetime.now(UTC)))
+        return web.Response(body=await asyncio.to_thread(backup.compress, content), content_type="application/gzip")
 
     async def plans(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         if name:
@@ -64,6 +78,7 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
         host, port = address_of(node(name))
         return await dialer.proxy(request, host, port, "/images/load", request.rel_url.raw_query_string)
 
+    server.extend(plural="backups", namespaced=False, verbs=("get",), handler=backups)
     server.extend(plural="sources", namespaced=True, verbs=("get", "update"), handler=sources.handle)
     server.extend(plural="plans", namespaced=True, verbs=("create",), handler=plans)
     server.extend(plural="pods", subresource="why", namespaced=True, verbs=("get",), handler=why)

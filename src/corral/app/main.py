@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("corral.cli.status", "Show the cell: its server, machines and load."),
     "machine": ("corral.cli.machine", "List machines, and take one out of service and back."),
     "image": ("corral.cli.image", "Load and list the images of a cell's machines."),
+    "store": ("corral.app.store", "Back up, restore and move a cell's state."),
     "doctor": ("corral.app.doctor", "Check that this machine has what a cell needs."),
     "completion": ("corral.cli.completion", "Print a shell's completion script."),
     "version": ("corral.cli.version", "Print the versions of the client and the cell."),

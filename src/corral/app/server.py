@@ -21,13 +21,13 @@ from corral.apiserver.server import ApiServer
 from corral.apiserver.streams import NodeDialer
 from corral.app.config import CellConfig, machine_address
 from corral.app.ports import cannot_listen
+from corral.app.stores import open_store, read_address
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.client import Client
 from corral.kinds.registry import Registry
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
-from corral.store.sqlite import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,10 @@ async def running_server(
     """
     async with AsyncExitStack() as stack:
         pki = Pki.open(config.data_dir / "pki", hosts=[machine_address(), config.host, config.machine])
-        store = await SqliteStore.open(config.data_dir / "store.db")
+        address = read_address(config.store, config.data_dir)
+        store = await open_store(address)
         stack.push_async_callback(store.close)
-        done("state", f"{config.data_dir}/store.db at revision {store.revision}")
+        done("state", f"{address} at revision {store.revision}")
 
         tokens = TokenIssuer(pki.service_account_key, store, clock)
         authorizer = CellAuthorizer(store)

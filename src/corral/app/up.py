@@ -36,14 +36,26 @@ from corral.cli import terminal
 )
 @click.option("--node-name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
 @click.option("--engine", type=click.Choice(["auto", "crun", "runc"]), default="auto", help="OCI runtime to use.")
+@click.option(
+    "--store", default="", metavar="URL", help="Keep state in etcd://HOST:PORT,...?ca=FILE&cert=FILE&key=FILE."
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when the cell is ready; it runs on in the background.")
 @click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")
-def command(data_dir: Path, port: int, bind: str, node_name: str, engine: Engine, detach: bool, no_agent: bool) -> None:
+def command(
+    data_dir: Path,
+    port: int,
+    bind: str,
+    node_name: str,
+    engine: Engine,
+    store: str,
+    detach: bool,
+    no_agent: bool,
+) -> None:
     """Start a cell: API server, scheduler, controllers and this machine's agent, in one process.
 
     Containers outlive the process: after a crash or an upgrade the next `up` finds them running.
     """
-    config = CellConfig(data_dir.absolute(), bind, port, not no_agent, node_name, engine)
+    config = CellConfig(data_dir.absolute(), bind, port, not no_agent, node_name, engine, store)
     try:
         prepare_data_dir(config)
         pid = running_pid(config)
@@ -73,6 +85,7 @@ def _arguments(config: CellConfig) -> list[str]:
     arguments = ["--data-dir", str(config.data_dir), "--port", str(config.port), "--bind", config.host]
     arguments += ["--node-name", config.node_name] if config.node_name else []
     arguments += ["--engine", config.engine]
+    arguments += ["--store", config.store] if config.store else []
     return arguments if config.agent else [*arguments, "--no-agent"]
 
 

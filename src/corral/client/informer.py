@@ -150,7 +150,7 @@ class Informer:
                     await self._relist()
                 await self._follow()
             except StatusError as error:
-                if error.code == 410 and not self._stale:
+                if (error.code == 410 or _is_from_the_future(error)) and not self._stale:
                     self._stale = True
                     continue
                 failure: Exception | None = error
@@ -177,10 +177,13 @@ class Informer:
         fresh = {key_of(obj): obj for obj in listed.get("items") or ()}
         for key in [key for key in self._objects if key not in fresh]:
             self._remove(key)
+        revision = int(listed["metadata"]["resourceVersion"])
+        # A store that was filled from a backup counts anew: what is older by its number may be newer.
+        anew = revision < self.revision
         for key, obj in fresh.items():
-            self._put(key, obj)
+            self._put(key, obj, anew=anew)
         self._stale = False
-        self._progress(int(listed["metadata"]["resourceVersion"]), restart=True)
+        self._progress(revision, restart=True)
         self.synced.set()
 
     async def _follow(self) -> None:
@@ -206,12 +209,12 @@ class Informer:
             self._put(key_of(event.object), event.object)
         self._progress(_revision(event.object))
 
-    def _put(self, key: Key, obj: Obj) -> None:
+    def _put(self, key: Key, obj: Obj, *, anew: bool = False) -> None:
         old = self._objects.get(key)
         if old is not None and old["metadata"].get("uid") != obj["metadata"].get("uid"):
             self._remove(key)
             old = None
-        elif old is not None and _revision(old) >= _revision(obj):
+        elif old is not None and _revision(old) >= _revision(obj) and not (anew and _revision(old) > _revision(obj)):
             return
         obj = self._kept(obj)
         self._objects[key] = obj
@@ -258,6 +261,11 @@ class Informer:
             _, _, future = heapq.heappop(self._waiters)
             if not future.done():
                 future.set_result(None)
+
+
+def _is_from_the_future(error: StatusError) -> bool:
+    """Whether the server does not know the revision yet, because it is another server or its store another one."""
+    return any(cause.reason == "ResourceVersionTooLarge" for cause in error.causes)
 
 
 def _revision(obj: Obj) -> int:

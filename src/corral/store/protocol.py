@@ -79,6 +79,10 @@ class Future(CorralError):
         self.current = current
 
 
+class Unavailable(CorralError):
+    """The store does not answer: nobody knows whether the write was made; later it may be possible again."""
+
+
 class Full(CorralError):
     """The disk is full: the write was not made and reads go on."""
 

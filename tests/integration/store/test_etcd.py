@@ -11,9 +11,9 @@ import pytest
 from corral.base.errors import CorralError
 from corral.store.compaction import CompactionPolicy
 from corral.store.etcd.address import parse
-from corral.store.etcd.client import EtcdClient, Unavailable
+from corral.store.etcd.client import EtcdClient
 from corral.store.etcd.store import EtcdStore
-from corral.store.protocol import Compacted, Conflict, Entry, Store
+from corral.store.protocol import Compacted, Conflict, Entry, Store, Unavailable
 from corral.testing.store_suite import StoreSuite, changes_of, wrote
 
 from .etcd_cluster import EtcdCluster, cluster, installed

@@ -17,6 +17,7 @@ import orjson
 
 from corral.base.errors import CorralError
 from corral.store.etcd.address import EtcdAddress
+from corral.store.protocol import Unavailable
 from corral.wire.sockets import guarded
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
@@ -26,10 +27,6 @@ _EVERYTHING = base64.b64encode(b"\0").decode()
 _HAS_LEADER = {"Grpc-Metadata-hasleader": "true"}
 _PAGE = 500
 _TOO_LARGE = "request is too large"
-
-
-class Unavailable(CorralError):
-    """No member of the etcd answers, or none has a leader: nobody knows whether the last write was made."""
 
 
 class EtcdCompacted(CorralError):

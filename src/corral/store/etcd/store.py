@@ -24,8 +24,8 @@ from corral.base.clock import Clock, SystemClock
 from corral.base.errors import CorralError
 from corral.store.compaction import CompactionPolicy
 from corral.store.etcd.address import EtcdAddress
-from corral.store.etcd.client import EtcdClient, EtcdCompacted, Event, KeyValue, Unavailable, backoff
-from corral.store.protocol import Change, Conflict, Entry
+from corral.store.etcd.client import EtcdClient, EtcdCompacted, Event, KeyValue, backoff
+from corral.store.protocol import Change, Conflict, Entry, Unavailable
 from corral.store.state import State, Write, creation, replacement
 
 _log = logging.getLogger(__name__)
