@@ -24,6 +24,7 @@ from corral.scheduler.simulator.compaction import Compaction, compact
 from corral.scheduler.simulator.failure import choose, fail, labelled
 from corral.scheduler.simulator.fit import fit
 from corral.scheduler.simulator.scenario import Scenario, asks
+from corral.scheduler.simulator.timeline import play
 
 _ZONE = "topology.kubernetes.io/zone"
 _FILE = click.Path(path_type=Path)
@@ -235,6 +236,23 @@ def policy_command(scenario: Scenario, profiles: str, seed: int, output: str | N
     _show(output, {"seed": seed, "profiles": [results.of_fit(one) for one in answers]}, tables.policy_words(answers))
     if plot is not None:
         plots.draw_policies(answers, plot)
+
+
+@command.command("run", short_help="How does it play out? Pods come and go; who waits how long.")
+@_simulation(_PROFILE, *_ANSWER)
+def run_command(scenario: Scenario, profile: str, seed: int, output: str | None, plot: Path | None) -> None:
+    """Let pods come and go, and say how full the machines were and how long pods waited.
+
+    When a workload comes and how long it runs is in the columns `start` and `duration` (or `end`) of --workloads, in
+    seconds; what has no duration stays. A pod that is pushed out starts over.
+    """
+    _needs_machines(scenario)
+    cell = SimulatedCell(scenario, _profile(profile))
+    with bar("arrivals and departures") as progress:
+        answer = play(cell, scenario.spans, datetime.now(UTC), random.Random(seed), progress)
+    _show(output, {"seed": seed, **results.of_timeline(answer)}, tables.timeline_words(answer, wide=output == "wide"))
+    if plot is not None:
+        plots.draw_timeline(answer, plot)
 
 
 @command.command("save", short_help="Write what placement knows of the cell to a file, to simulate from later.")

@@ -88,7 +88,17 @@ def test_how_few_machines_would_do() -> None:
 
 
 @pytest.mark.usefixtures("files")
-@pytest.mark.parametrize("arguments", [["fit"], ["compact", "--trials", "2"], ["fail", "small-1"], ["policy"]])
+def test_pods_come_and_go() -> None:
+    Path("workloads.csv").write_text("name,cpu,memory,start,duration\na,16,1Gi,0,60\nb,16,1Gi,30,60\n")
+    told = data(simulate("run", "-o", "json"))
+    assert told["times"] == [0, 30, 60, 120]
+    assert told["bands"][0]["wait"] == {"p50": 0, "p90": 30, "p99": 30, "longest": 30}
+    assert told["resources"]["cpu"] == {"allocatable": 28000, "mean": 16000, "peak": 16000}
+    assert "2 pods on 4 machines in 2m: every one ran." in simulate("run").stdout
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("arguments", [["fit"], ["compact", "--trials", "2"], ["fail", "small-1"], ["policy"], ["run"]])
 def test_answers_are_drawn(arguments: list[str]) -> None:
     result = simulate(*arguments, "--plot", "answer.png")
     assert result.stderr == ""

@@ -1,6 +1,7 @@
 """The simulator's answers as pictures, drawn with matplotlib (`corral[plot]`)."""
 
 import importlib.util
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from corral.base.errors import CorralError
 from corral.scheduler.simulator.compaction import Compaction
 from corral.scheduler.simulator.failure import Failure
 from corral.scheduler.simulator.fit import Fit
+from corral.scheduler.simulator.timeline import Timeline
 from corral.scheduler.snapshot import PODS
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ _BEFORE, _ADDED, _FREE, _STRANDED = "#8C96A0", "#0072B2", "#E3E8EC", "#E69F00"
 _LOST, _MOVED = "#D55E00", "#009E73"
 _TEXT, _FAINT = "#22282E", "#6B757E"
 _FEW_MACHINES = 3000
+_UNITS = (("days", 86400), ("hours", 3600), ("minutes", 60))
 _STYLE: Any = {
     "font.size": 10,
     "axes.edgecolor": "#B8C0C7",
@@ -194,6 +197,33 @@ def draw_failure(failure: Failure, path: Path) -> None:
         )
         died, there = len(failure.died), failure.before.machines
         figure.suptitle(f"After {died:,} of {there:,} machines died", x=0.01, ha="left", fontweight="bold")
+
+
+def draw_timeline(line: Timeline, path: Path) -> None:
+    """How full the machines were, and how many pods waited, over time."""
+    unit, seconds = next(((name, size) for name, size in _UNITS if line.span >= 2 * size), ("seconds", 1))
+    times = [moment / seconds for moment in line.times] or [0.0]
+    with _figure(path, 9.0, 5.0) as figure:
+        from matplotlib.ticker import MaxNLocator
+
+        used, waiting = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
+        names = [name for name in line.capacity if name != PODS and any(line.used[name])]
+        for name, colour in zip(names, itertools.cycle(_COLOURS), strict=False):
+            shares = [amount / line.capacity[name] for amount in line.used[name]]
+            label = f"{name} (mean {line.mean(name) / line.capacity[name]:.0%})"
+            used.step(times, shares, where="post", color=colour, lw=1.4, label=label)
+        used.set_ylim(0, 1.02)
+        used.set_ylabel("requested")
+        _percent(used, "y")
+        used.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, fontsize=9, handlelength=1.5)
+        waiting.fill_between(times, line.waiting, step="post", color=_LOST, lw=0, alpha=0.85)
+        waiting.set_ylim(bottom=0)
+        waiting.set_ylabel("pods that wait")
+        waiting.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        waiting.grid(axis="y")
+        waiting.set_xlabel(f"time ({unit})")
+        waiting.set_xlim(times[0], times[-1] if times[-1] > times[0] else times[0] + 1)
+        figure.suptitle(f"How the load plays out on {line.machines:,} machines", x=0.01, ha="left", fontweight="bold")
 
 
 def draw_policies(fits: Sequence[Fit], path: Path) -> None:

@@ -7,6 +7,7 @@ from corral.kinds.types import Key
 from corral.scheduler.simulator.compaction import Compaction
 from corral.scheduler.simulator.failure import Failure
 from corral.scheduler.simulator.fit import Fit, Refusal, Totals
+from corral.scheduler.simulator.timeline import Timeline
 
 
 def of_fit(fit: Fit) -> dict[str, Any]:
@@ -66,6 +67,35 @@ def of_compactions(found: Mapping[str, Compaction]) -> list[dict[str, Any]]:
         }
         for name, one in found.items()
     ]
+
+
+def of_timeline(line: Timeline) -> dict[str, Any]:
+    """`corral simulate run`; times are in seconds."""
+    waits = [
+        {
+            "band": row.band,
+            "pods": row.pods,
+            "ran": row.ran,
+            "pushedOut": row.pushed_out,
+            "wait": {"p50": row.median, "p90": row.p90, "p99": row.p99, "longest": row.longest},
+        }
+        for row in line.waits
+    ]
+    resources = {
+        name: {"allocatable": there, "mean": round(line.mean(name)), "peak": max(line.used[name], default=0)}
+        for name, there in line.capacity.items()
+    }
+    return {
+        "profile": line.profile,
+        "machines": line.machines,
+        "seconds": line.span,
+        "resources": resources,
+        "bands": waits,
+        "reasons": _reasons(line.refusals),
+        "times": list(line.times),
+        "used": {name: list(amounts) for name, amounts in line.used.items()},
+        "waiting": list(line.waiting),
+    }
 
 
 def _totals(totals: Totals) -> dict[str, Any]:

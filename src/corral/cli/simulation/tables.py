@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from corral.cli.terminal import columns
+from corral.kinds.tables import human_duration
 from corral.scheduler.simulator.compaction import Compaction
 from corral.scheduler.simulator.failure import Failure
 from corral.scheduler.simulator.fit import Fit, Refusal, Totals, WorkloadFit
+from corral.scheduler.simulator.timeline import Timeline
 from corral.scheduler.simulator.usage import GPU, ResourceUse
 from corral.scheduler.snapshot import PODS
 
@@ -158,6 +160,34 @@ def compaction_words(found: Mapping[str, Compaction], machines: int, pods: int) 
         counts = (one.result, min(one.needed), max(one.needed), one.bound)
         rows.append([name, *(f"{count:,}" for count in counts), f"{one.result / max(one.bound, 1):.3f}"])
     yield columns(["PROFILE", "NEEDED", "MIN", "MAX", "BOUND", "NEEDED/BOUND"], rows)
+
+
+def timeline_words(line: Timeline, *, wide: bool) -> Iterator[str]:
+    """`corral simulate run`."""
+    pods, ran = sum(row.pods for row in line.waits), sum(row.ran for row in line.waits)
+    never = "every one ran" if ran == pods else f"{many(pods - ran, 'pod')} never ran"
+    yield f"{many(pods, 'pod')} on {many(line.machines, 'machine')} in {_time(line.span)}: {never}."
+    yield ""
+    rows = [
+        [name, amount(name, there), f"{line.mean(name) / there:.1%}", f"{max(line.used[name], default=0) / there:.1%}"]
+        for name, there in line.capacity.items()
+        if name != PODS and any(line.used[name])
+    ]
+    yield columns(["RESOURCE", "THERE IS", "MEAN", "PEAK"], rows)
+    yield ""
+    rows = [
+        [
+            *(row.band, f"{row.pods:,}", f"{row.ran:,}", f"{row.pushed_out:,}"),
+            *(_time(seconds) for seconds in (row.median, row.p90, row.p99, row.longest)),
+        ]
+        for row in line.waits
+    ]
+    yield columns(["BAND", "PODS", "RAN", "PUSHED OUT", "WAIT P50", "P90", "P99", "LONGEST"], rows)
+    yield from _refused(line.refusals, wide)
+
+
+def _time(seconds: float) -> str:
+    return human_duration(seconds) if seconds else "0"
 
 
 def policy_words(fits: Sequence[Fit]) -> Iterator[str]:

@@ -7,7 +7,7 @@ wait like any other, behind those that were there before. A pod that belongs to 
 import difflib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
@@ -23,6 +23,7 @@ from corral.scheduler.plan import Bind, Pending, Preempt, assign
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.preemption import Budget, spend
 from corral.scheduler.profile import Profile
+from corral.scheduler.simulator.backlog import Backlog
 from corral.scheduler.simulator.context import tell
 from corral.scheduler.simulator.scenario import Scenario, belongs_to_machine, workload
 from corral.scheduler.snapshot import Snapshot
@@ -66,7 +67,6 @@ class SimulatedCell:
         self.gangs = GangBook()
         told = [tell(obj, self.snapshot, self.gangs) for obj in scenario.context]
         self.budgets: Sequence[Budget] = [budget for budget in told if budget is not None]
-        self.waiting: list[Pending] = []
         self.unreadable: dict[Key, str] = {}
         """Pods that the scheduler does not even look at, and why."""
         self.workloads: dict[Key, str] = {}
@@ -74,6 +74,7 @@ class SimulatedCell:
         """Pods that belong to their machine."""
         self.load: Counter[PodClass] = Counter()
         self._gang_of: dict[Key, GangKey] = {}
+        self.waiting = Backlog(self._gang_of)
         self._without_devices: dict[Key, PodClass] = {}
         """For pods with GPUs, the class that they had before they got them, and have again when they lose them."""
         self._arrivals = 0
@@ -124,18 +125,22 @@ class SimulatedCell:
         if nominated and keep:
             self.snapshot.nominate(key, pod_class, nominated)
         wants = self._without_devices.get(key, pod_class)
-        self.waiting.append(self._pending(key, wants, priority(pod)))
+        self._wait(key, wants, priority(pod))
 
-    def _pending(self, key: Key, pod_class: PodClass, importance: int) -> Pending:
+    def _wait(self, key: Key, pod_class: PodClass, importance: int) -> None:
         self._arrivals += 1
-        return Pending(key, pod_class, importance, self._arrivals)
+        self.waiting.add(Pending(key, pod_class, importance, self._arrivals))
 
-    def evict(self, key: Key) -> Pending:
+    def end(self, key: Key) -> None:
+        """A pod has done its work; in a gang it still counts."""
+        self.snapshot.remove(key)
+
+    def evict(self, key: Key) -> None:
         """Take a pod off its machine; what its controller makes instead of it waits."""
         pod_class = self._without_devices.get(key) or self.snapshot.class_of(key)
         self.snapshot.remove(key)
         self._count_member(key, placed=False)
-        return self._pending(key, pod_class, pod_class.peers.priority)
+        self._wait(key, pod_class, pod_class.peers.priority)
 
     def _count_member(self, key: Key, *, placed: bool) -> None:
         gang = self._gang_of.get(key)
@@ -158,7 +163,8 @@ class SimulatedCell:
         for key in ended:
             self.snapshot.remove(key)
         displaced = [key for key in there if key not in self.rooted]
-        self.waiting += [self.evict(key) for key in displaced]
+        for key in displaced:
+            self.evict(key)
         self.snapshot.remove_node(machine)
         return displaced, ended
 
@@ -171,75 +177,68 @@ class SimulatedCell:
         for row in self.snapshot.rows():
             yield from (item for item in self.snapshot.pods(row) if item[0] not in self.snapshot.nominations)
 
-    def settle(self, now: datetime, rng: random.Random, progress: Progress = silent) -> Outcome:
-        """Decide for all that waits until nothing moves any more: as in the live cell, pods that are pushed out wait
-        again, and refused ones are looked at again when room was made or a pod that they seek was placed. Those that
-        are refused in the end go on waiting."""
+    def settle(self, now: datetime, rng: random.Random, progress: Progress = silent, *, freed: bool = False) -> Outcome:
+        """Decide until nothing moves any more: as in the live cell, pods that are pushed out wait again, and refused
+        ones are looked at again when room was made or a pod that they seek was placed. Those that are refused in the
+        end go on waiting.
+
+        Args:
+            freed: room was made since the last time.
+        """
         outcome = Outcome(refused=dict(self.unreadable))
-        refused: dict[Key, Pending] = {}
-        left, done = sorted(self.waiting, key=_rank), 0
+        left, done = self.waiting.worth_a_look(self.cache, freed=freed), 0
         while left:
-            pushed_out: list[Pending] = []
-            bound = False
-            total = done + len(left)
+            total, bound, evicted = done + len(left), len(outcome.placed), False
             for batch in self._batches(left):
-                pods = [self._as_now(pod) for pod in batch.values()]
-                for decision in assign(self.cache, pods, now, rng, self.budgets):
+                for decision in assign(self.cache, batch, now, rng, self.budgets):
                     if isinstance(decision, Bind):
-                        bound = True
-                        self._count_member(decision.pod, placed=True)
-                        refused.pop(decision.pod, None)
-                        outcome.refused.pop(decision.pod, None)
-                        outcome.placed[decision.pod] = decision.node
+                        self._bind(decision, outcome)
                         continue
-                    refused[decision.pod] = batch[decision.pod]
+                    self.waiting.refuse(decision.pod)
                     outcome.refused[decision.pod] = decision.message
                     if isinstance(decision, Preempt):
-                        pushed_out += self._push_out(decision.victims, outcome)
+                        evicted |= self._push_out(decision.victims, outcome)
                 done += len(batch)
-                progress(done, total + len(pushed_out))
-            again = self._worth_another_look(refused, freed=bool(pushed_out)) if bound or pushed_out else []
-            left = sorted([*pushed_out, *again], key=_rank)
-        self.waiting = list(refused.values())
+                progress(done, total)
+            moved = evicted or len(outcome.placed) > bound
+            left = self.waiting.worth_a_look(self.cache, freed=evicted) if moved else []
         return outcome
 
-    def _batches(self, pods: Sequence[Pending]) -> Iterator[dict[Key, Pending]]:
+    def _bind(self, decision: Bind, outcome: Outcome) -> None:
+        self._count_member(decision.pod, placed=True)
+        self.waiting.discard(decision.pod)
+        outcome.refused.pop(decision.pod, None)
+        outcome.placed[decision.pod] = decision.node
+
+    def _batches(self, pods: Sequence[Pending]) -> Iterator[list[Pending]]:
         """`pods` in order, some at a time; those of one gang come together, where the first of them is."""
         gangs: dict[GangKey, list[Pending]] = {}
         for pod in pods:
             if pod.key in self._gang_of:
                 gangs.setdefault(self._gang_of[pod.key], []).append(pod)
-        batch: dict[Key, Pending] = {}
+        batch: list[Pending] = []
         for pod in pods:
-            gang = self._gang_of.get(pod.key)
-            together = [pod] if gang is None else gangs.pop(gang, ())
-            batch |= {member.key: member for member in together}
+            key = self._gang_of.get(pod.key)
+            if key is None:
+                batch.append(pod)
+            elif key in gangs:
+                gang = self.gangs.gang(key)
+                batch += [replace(member, gang=gang) for member in gangs.pop(key)]
             if len(batch) >= _BATCH:
                 yield batch
-                batch = {}
+                batch = []
         if batch:
             yield batch
 
-    def _as_now(self, pod: Pending) -> Pending:
-        gang = self._gang_of.get(pod.key)
-        return pod if gang is None else replace(pod, gang=self.gangs.gang(gang))
-
-    def _push_out(self, victims: Iterable[Key], outcome: Outcome) -> Iterator[Pending]:
-        # Two pods of one batch may have the same victims.
-        for key in filter(self.snapshot.node_of, victims):
+    def _push_out(self, victims: Iterable[Key], outcome: Outcome) -> bool:
+        """Evict those that are still there: two pods of one batch may have the same victims."""
+        there = [key for key in victims if self.snapshot.node_of(key)]
+        for key in there:
             self.budgets = spend(self.budgets, [(key, self.snapshot.class_of(key))])
             if not outcome.placed.pop(key, ""):
                 outcome.evicted.setdefault(key, self.snapshot.node_of(key))
-            yield self.evict(key)
-
-    def _worth_another_look(self, refused: Mapping[Key, Pending], *, freed: bool) -> list[Pending]:
-        """Those for whom room is kept, and those whose class fits somewhere now."""
-        fits: dict[PodClass, bool] = {}
-        for pod in refused.values():
-            if pod.pod_class not in fits:
-                concerned = freed or pod.pod_class.peers.gains_by_others
-                fits[pod.pod_class] = concerned and self.cache.fits_somewhere(pod.pod_class)
-        return [pod for pod in refused.values() if pod.key in self.snapshot.nominations or fits[pod.pod_class]]
+            self.evict(key)
+        return bool(there)
 
 
 def _held_back(spec: Obj) -> str:
@@ -249,7 +248,3 @@ def _held_back(spec: Obj) -> str:
         return f"the pod waits for its scheduling gates to be removed: {', '.join(gates)}"
     scheduler = spec.get("schedulerName") or _SCHEDULER
     return "" if scheduler == _SCHEDULER else f"the pod asks for the scheduler {scheduler!r}"
-
-
-def _rank(pod: Pending) -> tuple[int, int, Key]:
-    return -pod.priority, pod.order, pod.key

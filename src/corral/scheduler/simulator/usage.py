@@ -88,6 +88,17 @@ def _sample(load: Iterable[tuple[PodClass, int]]) -> list[tuple[PodClass, int]]:
     return ranked[:: -(-len(ranked) // _SAMPLE) or 1]
 
 
+def capacity(snapshot: Snapshot) -> dict[str, int]:
+    """What all machines have of each resource that any has."""
+    return {use.name: use.allocatable for use in measure(snapshot, ()) if use.allocatable}
+
+
+def taken(pod: PodClass) -> dict[str, int]:
+    """What a pod of the class takes, with its GPUs as `GPU`."""
+    amounts = {name: amount for name, amount in pod.requests.items() if name not in (*GPU_RESOURCES, GPU_MILLI)}
+    return amounts if pod.gpu is None else {**amounts, GPU: pod.gpu.milli or pod.gpu.count * WHOLE}
+
+
 def machines_in_use(snapshot: Snapshot) -> int:
     """How many machines have a pod."""
     return int((snapshot.requested[snapshot.alive, snapshot.columns[PODS]] > 0).sum())
