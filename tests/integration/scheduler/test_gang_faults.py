@@ -93,8 +93,12 @@ async def test_after_any_faults_no_gang_is_half_placed(cell: Cell, seed: int) ->
             await clock.advance(rng.uniform(0, 4))
 
         transport.share = 0.0
-        for name in "abc":
+        for name in "ab":
             await cell.client.patch(NODES, name, {"spec": {"unschedulable": False}})
+        # A machine dies: what is left has no room for everybody who lost members.
+        await cell.client.delete(NODES, "c")
+        for one in (await cell.client.list(PODS, "default", field_selector="spec.nodeName=c"))["items"]:
+            await cell.client.delete(PODS, one["metadata"]["name"], "default", grace=0)
         # Members that one time-out sets free may complete a gang, or half of one whose own time runs from then.
         for _ in range(5 * SECONDS):
             await owner.step()
@@ -103,4 +107,4 @@ async def test_after_any_faults_no_gang_is_half_placed(cell: Cell, seed: int) ->
         alive = await owner.step()
         counts = Counter({name: placed(members) for name, members in alive.items()})
         assert all(count in (0, SIZES[name]) for name, count in counts.items()), counts
-        assert counts.total() in (5, 6), f"there is room for the smallest gang and one of the others: {counts}"
+        assert counts.total(), "there is room for any one of the gangs"
