@@ -22,6 +22,7 @@ from corral.app.config import CellConfig, machine_address
 from corral.app.server import running_server
 from corral.app.snapshots import Snapshots
 from corral.base.clock import Clock, SystemClock
+from corral.base.errors import CorralError
 from corral.base.tasks import TaskStack
 from corral.client.client import Client
 
@@ -79,7 +80,7 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         tasks.start(_renew(pki, clock), "certificates")
         tasks.start(Snapshots(config.data_dir / "backups", server.core.store, clock).run(), "backups")
         _start_controllers(server, pki, clock, rng, tasks)
-        scheduler = _start_scheduler(server, clock, rng, tasks)
+        scheduler = _start_scheduler(config, server, clock, rng, tasks, steps.done)
         sources_dir = config.data_dir / "sources"
         sources = Sources(sources_dir)
         tasks.start(SourceCollector(sources_dir, server.core.store, clock).run(), "old sources")
@@ -120,11 +121,29 @@ def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Ra
     tasks.start(runner.run(), "controllers")
 
 
-def _start_scheduler(server: ApiServer, clock: Clock, rng: random.Random, tasks: TaskStack) -> "Scheduler":
+def _start_scheduler(
+    config: CellConfig,
+    server: ApiServer,
+    clock: Clock,
+    rng: random.Random,
+    tasks: TaskStack,
+    done: Callable[[str, str], None],
+) -> "Scheduler":
+    from corral.scheduler import plugins
     from corral.scheduler.scheduler import Scheduler
 
     user = User("system:kube-scheduler", ("system:authenticated",))
     client = Client(InProcessTransport(server, user), field_manager="kube-scheduler")
-    scheduler = Scheduler(client, clock=clock, rng=rng)
+    installed = plugins.load()
+    profiles = installed.by_name()
+    profile = profiles.get(config.scheduler_profile)
+    if profile is None:
+        raise CorralError(
+            f"cannot schedule by the profile {config.scheduler_profile!r}: there is none of that name",
+            f"use --scheduler-profile with one of {', '.join(sorted(profiles))}",
+        )
+    scheduler = Scheduler(client, clock=clock, rng=rng, profile=profile, others=profiles)
     tasks.start(scheduler.run(), "scheduler")
+    if installed.titles:
+        done("plug-ins", ", ".join(installed.titles))
     return scheduler

@@ -35,6 +35,8 @@ class CellConfig:
     engine: Engine = "auto"
     store: str = ""
     """The store's URL; the data directory's own SQLite if empty."""
+    scheduler_profile: str = "spreading"
+    """How machines are chosen for pods that name no other scheduler than the default one."""
 
     @property
     def kubeconfig(self) -> Path:

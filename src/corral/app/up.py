@@ -39,6 +39,13 @@ from corral.cli import terminal
 @click.option(
     "--store", default="", metavar="URL", help="Keep state in etcd://HOST:PORT,...?ca=FILE&cert=FILE&key=FILE."
 )
+@click.option(
+    "--scheduler-profile",
+    default="spreading",
+    show_default=True,
+    metavar="NAME",
+    help="How machines are chosen: spreading, packing, or one of an installed package.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when the cell is ready; it runs on in the background.")
 @click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")
 def command(
@@ -48,6 +55,7 @@ def command(
     node_name: str,
     engine: Engine,
     store: str,
+    scheduler_profile: str,
     detach: bool,
     no_agent: bool,
 ) -> None:
@@ -55,7 +63,7 @@ def command(
 
     Containers outlive the process: after a crash or an upgrade the next `up` finds them running.
     """
-    config = CellConfig(data_dir.absolute(), bind, port, not no_agent, node_name, engine, store)
+    config = CellConfig(data_dir.absolute(), bind, port, not no_agent, node_name, engine, store, scheduler_profile)
     try:
         prepare_data_dir(config)
         pid = running_pid(config)
@@ -84,7 +92,7 @@ def _arguments(config: CellConfig) -> list[str]:
     """The command line that starts this very cell in the foreground."""
     arguments = ["--data-dir", str(config.data_dir), "--port", str(config.port), "--bind", config.host]
     arguments += ["--node-name", config.node_name] if config.node_name else []
-    arguments += ["--engine", config.engine]
+    arguments += ["--engine", config.engine, "--scheduler-profile", config.scheduler_profile]
     arguments += ["--store", config.store] if config.store else []
     return arguments if config.agent else [*arguments, "--no-agent"]
 

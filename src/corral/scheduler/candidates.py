@@ -134,11 +134,13 @@ class CandidateCache:
         return not found.full and bool(found.totals(pod).max() > NEVER)
 
     def _candidates(self, pod: PodClass) -> Candidates:
-        found = self._kept.get(pod.alone)
+        profile = self.profile_of(pod)
+        mark = pod.mark if profile.by_labels else pod.alone
+        found = self._kept.get(mark)
         if found is None:
-            found = self._kept[pod.alone] = Candidates(self.snapshot, pod, self.profile_of(pod))
+            found = self._kept[mark] = Candidates(self.snapshot, pod, profile)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         else:
-            self._kept.move_to_end(pod.alone)
+            self._kept.move_to_end(mark)
         return found

@@ -1,5 +1,6 @@
 """Machine labels as columns of small integers, so that a requirement is judged once per distinct value."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -65,6 +66,13 @@ class LabelColumns:
         column = self._columns.get(key)
         return (np.zeros(self._rows, dtype=np.int32), 1) if column is None else (column.cells, len(column.values))
 
+    def numbers(self, key: str, missing: float = math.nan) -> NDArray[np.float64]:
+        """For each row the value of the label `key` as a number; `missing` where there is none, or none that is one."""
+        column = self._columns.get(key)
+        if column is None:
+            return np.full(self._rows, missing)
+        return np.array([missing, *(_number(text, missing) for text in column.values[1:])])[column.cells]
+
     def matches(self, requirement: Requirement) -> NDArray[np.bool_]:
         """Which rows fulfil `requirement`."""
         column = self._columns.get(requirement.key)
@@ -79,3 +87,11 @@ class LabelColumns:
             table = np.array([requirement.matches({key: value}) for value in column.values], dtype=np.bool_)
             table[_ABSENT] = requirement.matches({})
         return table[column.cells]
+
+
+def _number(text: str, missing: float) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        return missing
+    return found if math.isfinite(found) else missing

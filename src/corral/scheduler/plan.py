@@ -139,7 +139,7 @@ def assign(
         if pod.gang is not None:
             gangs.setdefault(pod.gang.key, []).append(pod)
     decisions: list[Decision] = []
-    for pod in sorted(pending, key=_rank):
+    for pod in sorted(pending, key=turn.rank):
         if pod.gang is None:
             decisions.append(turn.alone(pod))
         elif members := gangs.pop(pod.gang.key, None):
@@ -156,6 +156,10 @@ class _Turn:
         self._rng = rng
         self._budgets = budgets
         self._refusals: dict[PodClass, tuple[int, Refuse]] = {}
+
+    def rank(self, pod: Pending) -> tuple[tuple[float, ...], Key]:
+        """Whose turn it is: the smallest comes first."""
+        return self._cache.profile.order(pod), pod.key
 
     def alone(self, pod: Pending) -> Decision:
         """What becomes of a pod."""
@@ -186,13 +190,13 @@ class _Turn:
     def together(self, gang: Gang, members: Sequence[Pending]) -> Sequence[Decision]:
         """What becomes of the waiting members of a gang."""
         if gang.need <= 0:
-            return [self.alone(pod) for pod in sorted(members, key=_rank)]
+            return [self.alone(pod) for pod in sorted(members, key=self.rank)]
         nominated = {pod.key: node for pod in members if (node := self._snapshot.nominations.get(pod.key))}
         for key in nominated:
             self._snapshot.remove(key)
         lack = gang.lack(len(members))
         if lack:
-            return [Wait(pod.key, lack) for pod in sorted(members, key=_rank)]
+            return [Wait(pod.key, lack) for pod in sorted(members, key=self.rank)]
         members = self._largest_first(members)
         nodes, refusal = self._try_all(members, nominated)
         if len(nodes) >= gang.need:
@@ -270,7 +274,7 @@ class _Turn:
 
     def _largest_first(self, members: Sequence[Pending]) -> list[Pending]:
         """What is hard to place must not find its room taken by what is easy: by the share of what the cell has."""
-        ranked = sorted(members, key=_rank)
+        ranked = sorted(members, key=self.rank)
         sizes = {pod.pod_class: 0.0 for pod in ranked}
         if len(sizes) > 1:
             have = np.maximum(self._snapshot.allocatable.sum(axis=0), 1)
@@ -302,10 +306,6 @@ class _Turn:
         ties = np.flatnonzero(totals == best)
         row = int(ties[0] if len(ties) == 1 else ties[self._rng.randrange(len(ties))])
         return self._snapshot.machine(row).name
-
-
-def _rank(pod: Pending) -> tuple[int, int, Key]:
-    return -pod.priority, pod.order, pod.key
 
 
 def refuse(snapshot: Snapshot, key: Key, pod: PodClass, profile: Profile) -> Refuse:

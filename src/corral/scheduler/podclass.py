@@ -69,6 +69,16 @@ class PodClass:
     devices: tuple[int, ...] = ()
     """The GPUs that pods of the class have; empty as long as they have none."""
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Those of its pods."""
+        return self.peers.labels
+
+    @property
+    def namespace(self) -> str:
+        """That of its pods."""
+        return self.peers.namespace
+
     def tolerates(self, taint: Taint) -> bool:
         """Whether the class may go where `taint` is."""
         return any(toleration.tolerates(taint) for toleration in self.tolerations)

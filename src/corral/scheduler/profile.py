@@ -1,8 +1,10 @@
 """Profiles: which rules hold and how scores are weighed. Data only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
+from corral.kinds.types import Key
 from corral.scheduler.filters import Filter, RowFilter
 from corral.scheduler.filters.devices import Devices
 from corral.scheduler.filters.node_affinity import NodeAffinity
@@ -14,6 +16,7 @@ from corral.scheduler.filters.taints import Taints
 from corral.scheduler.filters.topology_spread import TopologySpread
 from corral.scheduler.filters.unschedulable import Unschedulable
 from corral.scheduler.filters.volumes import VolumeBinding, VolumeUse
+from corral.scheduler.podclass import PodClass
 from corral.scheduler.scores import PeerScore, RowScore, ShapeScore
 from corral.scheduler.scores.fill import Balanced, LeastAllocated, MostAllocated
 from corral.scheduler.scores.node_affinity import PreferredAffinity
@@ -24,6 +27,28 @@ from corral.scheduler.scores.topology_spread import PreferredSpread
 
 RESOURCES = Resources()
 """The rule of every profile."""
+
+
+class Waiting(Protocol):
+    """What a queue order may look at; see `plan.Pending`."""
+
+    @property
+    def key(self) -> Key: ...
+    @property
+    def pod_class(self) -> PodClass: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def order(self) -> int: ...
+
+
+Order: TypeAlias = Callable[[Waiting], tuple[float, ...]]
+"""A pod's place in the queue: the smallest comes first."""
+
+
+def by_priority(pod: Waiting) -> tuple[float, ...]:
+    """The most important first, among equals who came first."""
+    return -pod.priority, pod.order
 
 
 @dataclass(frozen=True)
@@ -40,6 +65,10 @@ class Profile:
     """Rules, besides that of resources, that only a pod on the same machine can turn over."""
     peer_filters: Sequence[Filter] = (VolumeUse(), TopologySpread(), PodAffinity())
     """Rules that pods on other machines can turn over."""
+    order: Order = by_priority
+    """Who is decided first. One queue has one order: that of the scheduler's default profile."""
+    by_labels: bool = False
+    """Whether row filters or row scores look at what a pod is to others, too: its namespace, labels and priority."""
 
     @property
     def filters(self) -> Sequence[Filter]:

@@ -18,6 +18,7 @@ from corral.kinds.types import Key
 from corral.scheduler.gangs import Gang
 from corral.scheduler.plan import Pending
 from corral.scheduler.podclass import PodClass
+from corral.scheduler.profile import Order, by_priority
 
 # kube-scheduler's podInitialBackoffSeconds, podMaxBackoffSeconds and podMaxInUnschedulablePodsDuration.
 _BACKOFF = Backoff(initial=1.0, maximum=10.0)
@@ -41,12 +42,14 @@ class PodQueue:
 
     Args:
         gang: a group as it is now; None if its members are placed one by one.
+        order: who is ready first.
     """
 
-    def __init__(self, gang: Callable[[GangKey], Gang | None] = lambda key: None) -> None:
+    def __init__(self, gang: Callable[[GangKey], Gang | None] = lambda key: None, order: Order = by_priority) -> None:
         self._gang = gang
+        self._order = order
         self._items: dict[Key, _Item] = {}
-        self._ready: list[tuple[int, int, int, Key]] = []
+        self._ready: list[tuple[tuple[float, ...], int, Key]] = []
         self._resting: list[tuple[float, int, Key]] = []
         self._refused: dict[PodClass, dict[Key, None]] = {}
         self._gangs: dict[GangKey, dict[Key, None]] = {}
@@ -97,7 +100,7 @@ class PodQueue:
         self._end_rests(now)
         taken: list[Pending] = []
         while self._ready and len(taken) < limit:
-            *_, token, key = heapq.heappop(self._ready)
+            _, token, key = heapq.heappop(self._ready)
             item = self._items.get(key)
             if item is None or item.token != token or not item.ready:
                 continue
@@ -202,7 +205,7 @@ class PodQueue:
         item.token, item.ready = next(self._tokens), True
         self._join_gang(item)
         pending = item.pending
-        heapq.heappush(self._ready, (-pending.priority, pending.order, item.token, pending.key))
+        heapq.heappush(self._ready, (self._order(pending), item.token, pending.key))
 
     def _rest(self, item: _Item, until: float) -> None:
         item.token, item.ready = next(self._tokens), False

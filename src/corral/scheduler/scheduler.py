@@ -85,7 +85,7 @@ class Scheduler:
         self._others = others
         self._cache = CandidateCache(self._snapshot, profile, others)
         self._gangs = GangBook()
-        self._queue = PodQueue(self._gangs.gang)
+        self._queue = PodQueue(self._gangs.gang, profile.order)
         self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
         self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=trim_pod)
         self._namespaces = Informer(client, NAMESPACES, clock=clock, rng=rng, transform=trim_namespace)
