@@ -59,6 +59,7 @@ class Runner:
     Args:
         client: who fills the shared copies; it must be able to list and watch all that the controllers read.
         client_for: the client of a controller's own user, by the controller's name; default: `client`.
+        active: until it is set, caches and queues are kept up to date and nothing is done; default: it is set.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Runner:
         *,
         rng: random.Random | None = None,
         client_for: Callable[[str], Client] | None = None,
+        active: asyncio.Event | None = None,
     ) -> None:
         self._clock = clock
         self._rng = rng or random.Random()
@@ -77,6 +79,7 @@ class Runner:
         self.caches = Caches(client, clock, self._rng)
         self.counters: dict[str, Counters] = {}
         """By controller name."""
+        self._active = active or _always()
         self.synced = asyncio.Event()
         """Set when all controllers work."""
 
@@ -103,7 +106,11 @@ class Runner:
     def _start_background(self, controller: Background, group: asyncio.TaskGroup) -> None:
         tools, _ = self._tools(controller.name, controller.writes)
         group.create_task(tools.events.run(), name=f"{controller.name} events")
-        group.create_task(controller.run(tools), name=controller.name)
+        group.create_task(self._run_background(controller, tools), name=controller.name)
+
+    async def _run_background(self, controller: Background, tools: Tools) -> None:
+        await self._active.wait()
+        await controller.run(tools)
 
     def _start(self, controller: Controller, group: asyncio.TaskGroup) -> None:
         tools, client = self._tools(controller.name, controller.writes)
@@ -132,6 +139,7 @@ class Runner:
 
     async def _work(self, running: _Running) -> None:
         await self.caches.synced(running.controller.reads)
+        await self._active.wait()
         while True:
             key = await running.queue.get()
             started = self._clock.monotonic()
@@ -174,6 +182,12 @@ class Runner:
                 queue.forget(key)
                 running.counters.failures += 1
                 logger.warning("%s gives up on %s until it changes: %s", name, key, reason)
+
+
+def _always() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 def installed_controllers() -> list[Controller | Background]:

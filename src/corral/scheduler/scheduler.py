@@ -63,6 +63,7 @@ class Scheduler:
         rng: breaks ties between equally good machines.
         profile: how machines are chosen.
         others: by further scheduler names, how machines are chosen for the pods that ask for these.
+        active: until it is set, everything is followed and nothing decided; default: it is set.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Scheduler:
         name: str = DEFAULT_NAME,
         profile: Profile = SPREADING,
         others: Mapping[str, Profile] = _NO_OTHERS,
+        active: asyncio.Event | None = None,
     ) -> None:
         self._name = name
         self.names = frozenset((name, *others))
@@ -101,6 +103,7 @@ class Scheduler:
         """The uids of the pods whose binding is under way."""
         self.synced = asyncio.Event()
         """Set once everything is known that decisions go by."""
+        self._active = active
         self._wake = asyncio.Event()
         self._reshaped = False
         """Whether machines changed, so that refusals may have other reasons."""
@@ -132,6 +135,8 @@ class Scheduler:
             for informer in informers:
                 await informer.synced.wait()
             self.synced.set()
+            if self._active is not None:
+                await self._active.wait()
             while True:
                 await self._decide_all(tasks)
                 await self._changed()

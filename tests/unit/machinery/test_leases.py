@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orjson
+import pytest
 
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import Client
 from corral.kinds.status import StatusError, already_exists, modified, not_found
 from corral.kinds.types import Obj
-from corral.machinery.leases import DEADLINE, DURATION, RETRY, LeaderElection, Seen, decide
+from corral.machinery.leases import CAREFUL, QUICK, LeaderElection, Seen, Timing, decide
 from corral.testing.clock import FakeClock, settle
 
 
@@ -65,17 +66,20 @@ class Line:
 
 
 class Candidate:
-    def __init__(self, api: OneLease, name: str, clock: FakeClock) -> None:
+    def __init__(self, api: OneLease, name: str, clock: FakeClock, timing: Timing = CAREFUL) -> None:
         self.line = Line(api)
-        self.election = LeaderElection(Client(self.line), "l", name, clock)
-        self.task = asyncio.create_task(self.election.lead(self._work))
+        self.election = LeaderElection(Client(self.line), "l", name, clock, timing=timing)
+        self.leads = False
+        self.task = asyncio.create_task(self._live())
 
-    async def _work(self) -> None:
-        await asyncio.Event().wait()
-
-    @property
-    def leads(self) -> bool:
-        return self.election.leading.is_set()
+    async def _live(self) -> None:
+        while True:
+            await self.election.acquire()
+            self.leads = True
+            try:
+                await self.election.hold()
+            finally:
+                self.leads = False
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -90,26 +94,28 @@ async def test_one_leads_and_hands_over_at_once_when_it_ends() -> None:
     await clock.advance(60)
     assert (one.leads, two.leads) == (True, False)
     await one.stop()
-    await clock.advance(RETRY)
+    await clock.advance(CAREFUL.retry)
     assert two.leads
     assert api.lease is not None
     assert api.lease["spec"]["leaseTransitions"] == 1
     await two.stop()
 
 
-async def test_a_leader_that_is_cut_off_stops_before_another_starts() -> None:
+@pytest.mark.parametrize("timing", [CAREFUL, QUICK], ids=["careful", "quick"])
+async def test_a_leader_that_is_cut_off_stops_before_another_starts(timing: Timing) -> None:
     api, clock = OneLease(), FakeClock()
-    one, two = Candidate(api, "one", clock), Candidate(api, "two", clock)
+    one, two = Candidate(api, "one", clock, timing), Candidate(api, "two", clock, timing)
     await settle()
     one.line.is_cut = True
     stopped = started = 0.0
-    for _ in range(40):
-        await clock.advance(0.5)
+    for _ in range(160):
+        await clock.advance(timing.retry / 2)
         assert not (one.leads and two.leads)
         stopped = stopped or (0.0 if one.leads else clock.monotonic())
         started = started or (clock.monotonic() if two.leads else 0.0)
-    assert 0 < stopped <= DEADLINE + RETRY
-    assert stopped < started <= DURATION + 2 * RETRY
+        assert not (one.election.leads and two.election.leads)
+    assert 0 < stopped <= timing.deadline + timing.retry
+    assert stopped < started <= timing.duration + 2 * timing.retry
     await one.stop()
     await two.stop()
 
