@@ -3,9 +3,9 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from corral.cli.simulation import plots, results, sources, tables
 from corral.cli.simulation.bar import bar
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Obj
-from corral.scheduler.profile import PROFILES, SPREADING, Profile
+from corral.scheduler import plugins
+from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.simulator.cell import Progress, SimulatedCell
 from corral.scheduler.simulator.compaction import Compaction, compact
 from corral.scheduler.simulator.failure import choose, fail, labelled
@@ -42,12 +43,14 @@ _ANSWER = (
     click.option("--plot", type=_FILE, metavar="PNG", help="Draw the answer, too."),
 )
 _PROFILE = click.option(
-    "--profile", default=SPREADING.name, show_default=True, metavar="NAME", help=f"Placed by: {', '.join(PROFILES)}."
+    "--profile",
+    default=SPREADING.name,
+    show_default=True,
+    metavar="NAME",
+    help="Places pods that name no other.",
 )
 
-_PROFILES = click.option(
-    "--profiles", default=",".join(PROFILES), show_default=True, metavar="NAMES", help="What to compare."
-)
+_PROFILES = click.option("--profiles", default="", metavar="NAMES", help="Compare these only, such as packing,hybrid.")
 
 
 class _InOrder(click.Group):
@@ -84,6 +87,9 @@ def _simulation(*extra: Callable[..., Any]) -> Callable[[Callable[..., int | Non
                 scenario = asyncio.run(sources.load(given))
                 for line in scenario.notes:
                     terminal.note(line)
+                if not scenario.machines:
+                    remedy = "start a machine, or name files that have some"
+                    raise CorralError("cannot simulate a cell without a machine", remedy)
                 return function(scenario, **options)
 
             finish(work)
@@ -96,21 +102,25 @@ def _simulation(*extra: Callable[..., Any]) -> Callable[[Callable[..., int | Non
 
 
 def _profile(name: str) -> Profile:
-    if name not in PROFILES:
-        raise CorralError(f"cannot place by {name!r}: there is no such profile", f"choose of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    known = _profiles()
+    if name not in known:
+        raise CorralError(f"cannot place by {name!r}: there is no such profile", f"choose of {', '.join(known)}")
+    return known[name]
+
+
+@cache
+def _profiles() -> Mapping[str, Profile]:
+    """Those that come with Corral and those of installed packages."""
+    return plugins.load().by_name()
 
 
 def _chosen(names: str) -> list[Profile]:
-    chosen = [_profile(name) for name in dict.fromkeys(names.replace(",", " ").split())]
-    if not chosen:
-        raise CorralError("cannot compare without a profile", f"choose of {', '.join(PROFILES)}")
-    return chosen
+    return [_profile(name) for name in dict.fromkeys(names.replace(",", " ").split() or _profiles())]
 
 
-def _needs_machines(scenario: Scenario) -> None:
-    if not scenario.machines:
-        raise CorralError("cannot simulate without a machine", "add Nodes to --from, or rows to --machines")
+def _cell(scenario: Scenario, profile: str, *, keep: bool = True) -> SimulatedCell:
+    """As the live cell has it: a pod that asks for another profile is placed by that."""
+    return SimulatedCell(scenario, _profile(profile), _profiles(), keep=keep)
 
 
 @command.command("fit", short_help="Does it fit? Where what waits would go, and why the rest stays out.")
@@ -127,8 +137,7 @@ def fit_command(
     STRANDED is what is free on machines where it is of no use to a pod of this load that asks for it. The exit code is
     0 if everything fits, else 1.
     """
-    _needs_machines(scenario)
-    cell = SimulatedCell(scenario, _profile(profile), keep=not repack)
+    cell = _cell(scenario, profile, keep=not repack)
     with bar("placing pods") as progress:
         answer = fit(cell, datetime.now(UTC), random.Random(seed), progress)
     _show(output, {"seed": seed, **results.of_fit(answer)}, tables.fit_words(answer, wide=output == "wide"))
@@ -155,8 +164,7 @@ def fail_command(
     What waits is placed before. Pods of a DaemonSet end with their machine. The exit code is 0 if every pod finds
     another machine, else 1.
     """
-    _needs_machines(scenario)
-    cell, rng = SimulatedCell(scenario, _profile(profile)), random.Random(seed)
+    cell, rng = _cell(scenario, profile), random.Random(seed)
     if sum(map(bool, (names, count, zone, selector))) != 1:
         raise CorralError("cannot tell which machines die", "name them, or give one of --count, --zone and --selector")
     if count:
@@ -189,7 +197,6 @@ def compact_command(
     NEEDED is the 90th percentile of the trials: what to go by to be reasonably sure. BOUND is the volume: fewer could
     not do if pods were liquid. A load that is too large is tried on several such cells. The measure is that of Borg.
     """
-    _needs_machines(scenario)
     chosen = _chosen(profiles)
     pods = [pod for pod in scenario.pods if asks(pod)]
     found: dict[str, Compaction] = {}
@@ -227,10 +234,9 @@ def _compact(
 )
 def policy_command(scenario: Scenario, profiles: str, seed: int, output: str | None, plot: Path | None) -> None:
     """Pack everything anew, what runs and what waits, by each of several profiles."""
-    _needs_machines(scenario)
     answers = []
     for profile in _chosen(profiles):
-        cell = SimulatedCell(scenario, profile, keep=False)
+        cell = SimulatedCell(scenario, profile, dict.fromkeys(_profiles(), profile), keep=False)
         with bar(f"placing pods by {profile.name}") as progress:
             answers.append(fit(cell, datetime.now(UTC), random.Random(seed), progress))
     _show(output, {"seed": seed, "profiles": [results.of_fit(one) for one in answers]}, tables.policy_words(answers))
@@ -246,8 +252,7 @@ def run_command(scenario: Scenario, profile: str, seed: int, output: str | None,
     When a workload comes and how long it runs is in the columns `start` and `duration` (or `end`) of --workloads, in
     seconds; what has no duration stays. A pod that is pushed out starts over.
     """
-    _needs_machines(scenario)
-    cell = SimulatedCell(scenario, _profile(profile))
+    cell = _cell(scenario, profile)
     with bar("arrivals and departures") as progress:
         answer = play(cell, scenario.spans, datetime.now(UTC), random.Random(seed), progress)
     _show(output, {"seed": seed, **results.of_timeline(answer)}, tables.timeline_words(answer, wide=output == "wide"))

@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_said_in_the_words_of_the_scheduler() -> None:
     Path("workloads.csv").write_text("name,cpu,memory\nhuge,64,1Gi\n")
     result = simulate("fit")
     assert result.exit_code == 1
-    assert "It does not fit: 1 of 1 pod find no machine." in result.stdout
+    assert "It does not fit: no machine for 1 of 1 pod." in result.stdout
     assert "0/4 nodes are available: 4 Insufficient cpu." in result.stdout
 
 

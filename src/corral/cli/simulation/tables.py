@@ -47,7 +47,7 @@ def fit_words(fit: Fit, *, wide: bool) -> Iterator[str]:
         there = many(fit.after.machines, "machine")
         yield f"It fits: {many(fit.asked, 'pod')} placed on {there}." if fit.asked else "It fits: no pod waits."
     else:
-        yield f"It does not fit: {len(fit.outcome.refused):,} of {many(fit.asked, 'pod')} find no machine."
+        yield f"It does not fit: no machine for {len(fit.outcome.refused):,} of {many(fit.asked, 'pod')}."
     if fit.outcome.evicted:
         yield f"Of those, {many(len(fit.outcome.evicted), 'pod')} had to make room for more important ones."
     yield ""

@@ -12,6 +12,7 @@ from corral.kinds.types import Key
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.plan import Pending
 from corral.scheduler.podclass import PodClass
+from corral.scheduler.profile import Order
 from corral.scheduler.scores import NEVER
 
 
@@ -20,9 +21,11 @@ class Backlog:
 
     Args:
         gang_of: the gang of each pod that is in one; its members are looked at together.
+        order: who is decided first.
     """
 
-    def __init__(self, gang_of: Mapping[Key, GangKey]) -> None:
+    def __init__(self, gang_of: Mapping[Key, GangKey], order: Order) -> None:
+        self._order = order
         self._gang_of = gang_of
         self._pods: dict[Key, Pending] = {}
         self._new: dict[Key, None] = {}
@@ -75,12 +78,15 @@ class Backlog:
                 found |= dict.fromkeys(self._first(keys, _room(cache, pod_class)))
         for gang in {self._gang_of[key] for key in found if key in self._gang_of}:
             found |= self._gangs[gang]
-        return sorted((self._pods[key] for key in found), key=rank)
+        return sorted((self._pods[key] for key in found), key=self._rank)
 
     def _first(self, keys: Iterable[Key], count: int) -> Iterable[Key]:
         if not count:
             return ()
-        return [pod.key for pod in sorted((self._pods[key] for key in keys), key=rank)[:count]]
+        return [pod.key for pod in sorted((self._pods[key] for key in keys), key=self._rank)[:count]]
+
+    def _rank(self, pod: Pending) -> tuple[tuple[float, ...], Key]:
+        return self._order(pod), pod.key
 
 
 def _room(cache: CandidateCache, pod: PodClass) -> int:
@@ -91,8 +97,3 @@ def _room(cache: CandidateCache, pod: PodClass) -> int:
         return 0
     free = snapshot.allocatable[rows][:, pod.columns] - snapshot.requested[rows][:, pod.columns]
     return int(np.maximum((free // pod.amounts).min(axis=1), 1).sum())
-
-
-def rank(pod: Pending) -> tuple[int, int, Key]:
-    """In which order pods are decided."""
-    return -pod.priority, pod.order, pod.key

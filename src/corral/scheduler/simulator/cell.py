@@ -7,7 +7,7 @@ wait like any other, behind those that were there before. A pod that belongs to 
 import difflib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
@@ -30,6 +30,7 @@ from corral.scheduler.snapshot import Snapshot
 
 _BATCH = 1000
 _SCHEDULER = "default-scheduler"
+_NO_OTHERS: Mapping[str, Profile] = {}
 Progress: TypeAlias = Callable[[int, int], None]
 """Told now and then how many of how many steps are done."""
 
@@ -54,16 +55,20 @@ class SimulatedCell:
     """A scenario under one profile.
 
     Args:
+        others: by further scheduler names, the profiles of the pods that ask for these.
         keep: pods that are placed stay where they are; otherwise they too wait to be placed.
 
     Raises:
         CorralError: a machine's amounts cannot be read, or two machines or pods have the same name.
     """
 
-    def __init__(self, scenario: Scenario, profile: Profile, *, keep: bool = True) -> None:
+    def __init__(
+        self, scenario: Scenario, profile: Profile, others: Mapping[str, Profile] = _NO_OTHERS, *, keep: bool = True
+    ) -> None:
         self.profile = profile
         self.snapshot = Snapshot()
-        self.cache = CandidateCache(self.snapshot, profile)
+        self.cache = CandidateCache(self.snapshot, profile, others)
+        self._schedulers = {_SCHEDULER, *others}
         self.gangs = GangBook()
         told = [tell(obj, self.snapshot, self.gangs) for obj in scenario.context]
         self.budgets: Sequence[Budget] = [budget for budget in told if budget is not None]
@@ -74,7 +79,7 @@ class SimulatedCell:
         """Pods that belong to their machine."""
         self.load: Counter[PodClass] = Counter()
         self._gang_of: dict[Key, GangKey] = {}
-        self.waiting = Backlog(self._gang_of)
+        self.waiting = Backlog(self._gang_of, profile.order)
         self._without_devices: dict[Key, PodClass] = {}
         """For pods with GPUs, the class that they had before they got them, and have again when they lose them."""
         self._arrivals = 0
@@ -117,7 +122,7 @@ class SimulatedCell:
             self.snapshot.place(key, pod_class, node)
             self._count_member(key, placed=True)
             return
-        held = _held_back(spec)
+        held = self._held_back(spec)
         if held and not node:
             self.unreadable[key] = held
             return
@@ -126,6 +131,14 @@ class SimulatedCell:
             self.snapshot.nominate(key, pod_class, nominated)
         wants = self._without_devices.get(key, pod_class)
         self._wait(key, wants, priority(pod))
+
+    def _held_back(self, spec: Obj) -> str:
+        """Why the live scheduler would not try a pod yet."""
+        gates = [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]
+        if gates:
+            return f"the pod waits for its scheduling gates to be removed: {', '.join(gates)}"
+        scheduler = spec.get("schedulerName") or _SCHEDULER
+        return "" if scheduler in self._schedulers else f"the pod asks for the scheduler {scheduler!r}"
 
     def _wait(self, key: Key, pod_class: PodClass, importance: int) -> None:
         self._arrivals += 1
@@ -239,12 +252,3 @@ class SimulatedCell:
                 outcome.evicted.setdefault(key, self.snapshot.node_of(key))
             self.evict(key)
         return bool(there)
-
-
-def _held_back(spec: Obj) -> str:
-    """Why the live scheduler would not try a pod yet."""
-    gates = [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]
-    if gates:
-        return f"the pod waits for its scheduling gates to be removed: {', '.join(gates)}"
-    scheduler = spec.get("schedulerName") or _SCHEDULER
-    return "" if scheduler == _SCHEDULER else f"the pod asks for the scheduler {scheduler!r}"
