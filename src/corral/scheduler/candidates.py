@@ -30,6 +30,7 @@ class Candidates:
         self._snapshot = snapshot
         self._pod = pod
         self._profile = profile
+        self._scores = profile.row_scores(pod)
         self._shape = -1, -1
         self._seen = 0
         self._allowed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
@@ -98,7 +99,7 @@ class Candidates:
         share = (snapshot.load[rows] + pod.load) / np.maximum(snapshot.allocatable[rows, :2], 1)
         np.minimum(share, 1.0, out=share)
         total = np.zeros(len(share))
-        for score, weight in self._profile.rows:
+        for score, weight in self._scores:
             total = _plus(total, weight, score.score(snapshot, pod, rows, share))
         return np.where(passes, total, NEVER)
 

@@ -7,12 +7,32 @@ putting it back, binding it and reading it again after a restart all give the sa
 Others may have bound pods where there was no room, or machines may have shrunk: more than all of a device can be taken.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corral.kinds.accelerators import GPU_RESOURCES, WHOLE, GpuAsk
+from corral.scheduler.outlook import Outlook
+from corral.scheduler.podclass import PodClass
+
+
+@dataclass
+class Typical:
+    """Which pods are typical of a cell, and what follows for its machines."""
+
+    pods: Mapping[PodClass, float] = field(default_factory=dict)
+    """How often each comes; all of them ask for GPUs."""
+    given: bool = False
+    learned: int = 0
+    """The number of pods that `pods` were learned from."""
+    shape: int = -1
+    """The snapshot's when the rest was worked out."""
+    outlook: Outlook | None = None
+    groups: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, dtype=np.int16))
+    """Each row's group of machines that are open to the same pods."""
 
 
 class Devices:
@@ -24,6 +44,11 @@ class Devices:
         self.counts: NDArray[np.int16] = np.zeros(rows, dtype=np.int16)
         self.free: NDArray[np.int16] = np.zeros((rows, 0), dtype=np.int16)
         """What is left of each device; 0 where there is none. At least 0."""
+        self.held: Counter[bytes] = Counter()
+        """How many pods there are of each class that asks for GPUs, by `PodClass.alone`."""
+        self.examples: dict[bytes, PodClass] = {}
+        """Some class for each of `held`."""
+        self.typical = Typical()
         self._taken: NDArray[np.int32] = np.zeros((rows, 0), dtype=np.int32)
 
     def __bool__(self) -> bool:
@@ -38,12 +63,14 @@ class Devices:
         self.free = np.pad(self.free, ((0, more), (0, 0)))
         self._taken = np.pad(self._taken, ((0, more), (0, 0)))
 
-    def set(self, row: int, resource: str, count: int) -> None:
-        """The machine of `row` has so many devices of that kind; ("", 0): none."""
+    def set(self, row: int, resource: str, count: int) -> bool:
+        """The machine of `row` has so many devices of that kind; ("", 0): none. Whether the kind is another one."""
         self._widen(count)
+        before = int(self.kinds[row])
         self.kinds[row] = 1 + GPU_RESOURCES.index(resource) if resource else 0
         self.counts[row] = count
         self._refresh(row)
+        return bool(before != self.kinds[row])
 
     def are(self, rows: "slice | NDArray[np.intp]", resource: str) -> NDArray[np.bool_]:
         """Which of `rows` have devices of that kind."""
@@ -61,8 +88,20 @@ class Devices:
         emptiest = sorted(range(len(free)), key=lambda index: -free[index])
         return tuple(sorted(emptiest[: ask.count or 1]))
 
-    def take(self, row: int, devices: Sequence[int], ask: GpuAsk, sign: int) -> None:
-        """What is asked for of each of the devices of `row` is taken (1) or given back (-1)."""
+    def take(self, row: int, pod: PodClass, ask: GpuAsk, sign: int) -> None:
+        """What is asked for of each of the pod's devices on `row` is taken (1) or given back (-1)."""
+        self.held[pod.alone] += sign
+        if not self.held[pod.alone]:
+            del self.held[pod.alone], self.examples[pod.alone]
+        else:
+            self.examples.setdefault(pod.alone, pod)
+        self._occupy(row, pod.devices, ask, sign)
+
+    def give(self, row: int, devices: Sequence[int], ask: GpuAsk) -> None:
+        """A pod that is on `row` already gets its devices."""
+        self._occupy(row, devices, ask, 1)
+
+    def _occupy(self, row: int, devices: Sequence[int], ask: GpuAsk, sign: int) -> None:
         if devices:
             self._widen(max(devices) + 1)
             self._taken[row, list(devices)] += sign * (ask.milli or WHOLE)
@@ -71,6 +110,11 @@ class Devices:
     def taken(self, row: int) -> dict[int, int]:
         """What is taken of the devices of which anything is."""
         return {index: amount for index, amount in enumerate(self._taken[row].tolist()) if amount}
+
+    def overcommitted(self) -> bool:
+        """Whether more than all of some device is taken, or something of one that is not there."""
+        there = np.arange(self._taken.shape[1]) < self.counts[:, None]
+        return bool((self._taken > there * WHOLE).any())
 
     def _refresh(self, row: int) -> None:
         count = self.counts[row]

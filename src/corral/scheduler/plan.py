@@ -23,6 +23,7 @@ from corral.scheduler.podclass import PodClass
 from corral.scheduler.preemption import Budget, Eviction, Victims, find_victims, spend, waits_for_victims
 from corral.scheduler.profile import SPREADING, Profile
 from corral.scheduler.scores import NEVER
+from corral.scheduler.scores.fragmentation import learn
 from corral.scheduler.snapshot import Snapshot
 
 
@@ -133,6 +134,7 @@ def assign(
     budgets: Sequence[Budget] = (),
 ) -> Sequence[Decision]:
     """`plan`, but the pods stay placed or nominated in the snapshot: how the live loop assumes what it decides."""
+    learn(cache.snapshot)
     turn = _Turn(cache, rng, budgets)
     gangs: dict[GangKey, list[Pending]] = {}
     for pod in pending:

@@ -60,7 +60,7 @@ class PodClass:
     claims: tuple[ClaimUse, ...]
     """The claims that its volumes use. A class with claims is of one namespace."""
     alone: bytes
-    """Equal for classes that differ in `peers` only."""
+    """Equal for classes that differ in `peers` and `devices` only."""
     mark: bytes
     """Equal for no other class."""
     scheduler: str = ""
@@ -85,8 +85,7 @@ class PodClass:
 
     def having(self, devices: tuple[int, ...]) -> "PodClass":
         """The same class with these GPUs; not interned."""
-        text = b"@" + devices_text(devices).encode()
-        return replace(self, devices=devices, alone=self.alone + text, mark=self.mark + text)
+        return replace(self, devices=devices, mark=self.mark + b"@" + devices_text(devices).encode())
 
     def on(self, ties: Mapping[Tie, Tie]) -> "PodClass":
         """The same class where other ties stand for those that it refers to; itself if it refers to none."""

@@ -19,6 +19,7 @@ from corral.scheduler.filters.volumes import VolumeBinding, VolumeUse
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.scores import PeerScore, RowScore, ShapeScore
 from corral.scheduler.scores.fill import Balanced, LeastAllocated, MostAllocated
+from corral.scheduler.scores.fragmentation import Fragmentation
 from corral.scheduler.scores.node_affinity import PreferredAffinity
 from corral.scheduler.scores.pod_affinity import PreferredPodAffinity
 from corral.scheduler.scores.stranded import LeastStranded
@@ -57,6 +58,11 @@ class Profile:
 
     name: str
     rows: Sequence[tuple[RowScore, float]]
+    """For pods that ask for no GPUs."""
+    gpu_rows: Sequence[tuple[RowScore, float]] = ((Fragmentation(), 1.0),)
+    """For pods that ask for GPUs, instead: elsewhere these cost more than a full or an empty machine matters."""
+    beside_gpus: Sequence[tuple[RowScore, float]] = ((Fragmentation(), 10.0),)
+    """Besides `rows`: what pods without GPUs strand."""
     shape: Sequence[tuple[ShapeScore, float]] = ((PreferredTaints(), 3.0), (PreferredAffinity(), 2.0))
     peers: Sequence[tuple[PeerScore, float]] = ((PreferredSpread(), 2.0), (PreferredPodAffinity(), 2.0))
     shape_filters: Sequence[Filter] = (Unschedulable(), NodeName(), Taints(), NodeAffinity(), VolumeBinding())
@@ -69,6 +75,10 @@ class Profile:
     """Who is decided first. One queue has one order: that of the scheduler's default profile."""
     by_labels: bool = False
     """Whether row filters or row scores look at what a pod is to others, too: its namespace, labels and priority."""
+
+    def row_scores(self, pod: PodClass) -> Sequence[tuple[RowScore, float]]:
+        """The scores that placed pods change, for pods like this."""
+        return self.gpu_rows if pod.gpu is not None else (*self.rows, *self.beside_gpus)
 
     @property
     def filters(self) -> Sequence[Filter]:

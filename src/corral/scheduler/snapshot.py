@@ -204,7 +204,7 @@ class Snapshot:
             columns = [self._column(name) for name in allocatable]
             self.allocatable[row] = 0
             self.allocatable[row, columns] = list(allocatable.values())
-            self.devices.set(row, *device_kind(allocatable))
+            self.shape += self.devices.set(row, *device_kind(allocatable))
             record.allocatable = allocatable
             self.used.add(row)
             self._give_devices(row)
@@ -221,7 +221,7 @@ class Snapshot:
             if pod_class.gpu is not None and not pod_class.devices:
                 devices = self.devices.choose(row, pod_class.gpu)
                 record.pods[key] = self._having(pod_class, devices)
-                self.devices.take(row, devices, pod_class.gpu, 1)
+                self.devices.give(row, devices, pod_class.gpu)
 
     def _write_shape(self, row: int, machine: Machine) -> None:
         self.alive[row] = True
@@ -293,7 +293,7 @@ class Snapshot:
         ask = pod_class.gpu
         if ask is not None:
             pod_class = self._having(pod_class, pod_class.devices or self.devices.choose(row, ask))
-            self.devices.take(row, pod_class.devices, ask, 1)
+            self.devices.take(row, pod_class, ask, 1)
         self._record(row).pods[key] = pod_class
         self._where[key] = row
         self.requested[row, pod_class.columns] += pod_class.amounts
@@ -348,7 +348,7 @@ class Snapshot:
         self.nominations.pop(key, None)
         pod_class = self._record(row).pods.pop(key)
         if pod_class.gpu is not None:
-            self.devices.take(row, pod_class.devices, pod_class.gpu, -1)
+            self.devices.take(row, pod_class, pod_class.gpu, -1)
         self.requested[row, pod_class.columns] -= pod_class.amounts
         self._count_priority(row, pod_class, -1)
         self.load[row] -= pod_class.load

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.kinds.accelerators import DEVICES_ANNOTATION, GPU_MILLI, devices_text
@@ -179,6 +179,7 @@ asks: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(asks, st.lists(st.integers(0, 24), max_size=10), st.integers(0, 99))
 def test_no_device_is_overcommitted_and_a_restart_finds_the_same(
     wanted: list[dict[str, Any]], gone: list[int], seed: int

@@ -1,6 +1,5 @@
 """Whole GPUs must be untouched, and a part of a GPU must be free on a single device."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -31,7 +30,11 @@ class Devices:
         return fits
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
-        return Counter(_reason(snapshot, pod.gpu, int(row)) for row in rows if pod.gpu is not None)
+        if pod.gpu is None:
+            return {}
+        enough = int(np.count_nonzero(_enough_in_sum(snapshot, pod.gpu, rows)))
+        counts = {_reason(pod.gpu, enough=True): enough, _reason(pod.gpu, enough=False): len(rows) - enough}
+        return {reason: count for reason, count in counts.items() if count}
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
         if pod.gpu is None or not self.missing(snapshot, pod, row):
@@ -41,7 +44,7 @@ class Devices:
         if snapshot.requested[row, column] + pod.requests[name] > snapshot.allocatable[row, column]:
             # The rule of resources says so.
             return []
-        return [_reason(snapshot, pod.gpu, row)]
+        return [_reason(pod.gpu, enough=bool(_enough_in_sum(snapshot, pod.gpu, np.array([row]))[0]))]
 
     def missing(self, snapshot: Snapshot, pod: PodClass, row: int) -> int:
         """How many more whole devices, or thousandths on the device where most is free, the pod would need."""
@@ -63,8 +66,13 @@ def _name(ask: GpuAsk) -> str:
     return ask.resource or GPU_MILLI
 
 
-def _reason(snapshot: Snapshot, ask: GpuAsk, row: int) -> str:
+def _enough_in_sum(snapshot: Snapshot, ask: GpuAsk, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    enough: NDArray[np.bool_] = snapshot.devices.free[rows].sum(axis=1) >= (ask.milli or ask.count * WHOLE)
+    return enough
+
+
+def _reason(ask: GpuAsk, *, enough: bool) -> str:
     lack = f"Insufficient {_name(ask)}"
-    if snapshot.devices.free[row].sum() < (ask.milli or ask.count * WHOLE):
-        return lack
-    return f"{lack} (enough in sum, but not on {'one device' if ask.milli else 'untouched devices'})"
+    return (
+        f"{lack} (enough in sum, but not on {'one device' if ask.milli else 'untouched devices'})" if enough else lack
+    )
