@@ -42,6 +42,19 @@ def gang_of(pod: Obj) -> GangKey | None:
     return GangKey(COSCHEDULING_POD_GROUPS.group, metadata["namespace"], name) if name else None
 
 
+def group_of_job(job: Obj) -> tuple[GangKey, int] | None:
+    """The PodGroup that a Job is given when it starts, and its minimum: the template names it by the Job's own name.
+
+    It takes as many members as run at once. Only the native kind is made so.
+    """
+    metadata, spec = job["metadata"], job["spec"]
+    own = GangKey(POD_GROUPS.group, metadata["namespace"], metadata["name"])
+    parallelism = spec.get("parallelism", 1)
+    size = min(parallelism, spec.get("completions") or parallelism)
+    template = {"metadata": {"namespace": metadata["namespace"]}, "spec": spec["template"].get("spec")}
+    return (own, size) if size and gang_of(template) == own else None
+
+
 def minimum_of(group: Obj) -> int:
     """How many members a PodGroup of either kind takes at least; 0 if each is placed on its own."""
     spec = group.get("spec") or {}

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from corral.kinds.daemons import belongs, pinned, tolerations
 from corral.kinds.podtemplate import from_template
 from corral.kinds.resources import (
+    COSCHEDULING_POD_GROUPS,
     CRON_JOBS,
     DAEMON_SETS,
     DEPLOYMENTS,
     JOBS,
+    POD_GROUPS,
     PODS,
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
@@ -36,6 +38,9 @@ WORKLOADS: dict[tuple[str, str], Resource] = {
     )
 }
 """By apiVersion and kind, what has pods."""
+
+GROUPS = {(resource.api_version, resource.kind): resource for resource in (POD_GROUPS, COSCHEDULING_POD_GROUPS)}
+"""By apiVersion and kind, what pods may belong to."""
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _NEW_HASH = {"pod-template-hash": "planned"}

@@ -44,6 +44,13 @@ class GangBook:
         self._minimums: dict[GangKey, int] = {}
         self._counted: dict[GangKey, set[Key]] = {}
 
+    def copy(self) -> "GangBook":
+        """Another one that knows the same."""
+        made = GangBook()
+        made._minimums = dict(self._minimums)
+        made._counted = {key: set(members) for key, members in self._counted.items()}
+        return made
+
     def put(self, key: GangKey, minimum: int | None) -> bool:
         """The group takes `minimum` members now; None: it is gone. Whether that is news."""
         before = self._minimums.get(key)
@@ -65,6 +72,10 @@ class GangBook:
             if not self._counted[key]:
                 del self._counted[key]
         return True
+
+    def is_missing(self, key: GangKey) -> bool:
+        """Whether there is no such group."""
+        return key not in self._minimums
 
     def gang(self, key: GangKey) -> Gang | None:
         """The group as it is now; None if its members are placed one by one."""

@@ -9,12 +9,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import orjson
 
 from corral.client.api import ApiRequest
 from corral.client.client import Client, decode
-from corral.kinds.resources import PODS
+from corral.kinds.podgroups import group_of_job, key_of_group, minimum_of
+from corral.kinds.resources import JOBS, PODS
 from corral.kinds.status import Cause, StatusError, bad_request, invalid
 from corral.kinds.types import Key, Obj, Resource
 from corral.scheduler import expand
@@ -31,6 +33,10 @@ STEP = 50
 _EXPLAINED = 20
 """Refused classes of pods that are explained: a person reads no more."""
 _UNTOLD: Obj = {"message": "see the other reasons first", "closest": None, "hints": [], "would_help": []}
+
+
+_Refusal: TypeAlias = tuple[PodClass, str]
+"""The class of a refused pod, and what its gang lacks: what is told together."""
 
 
 @dataclass(slots=True)
@@ -75,19 +81,41 @@ class Planner:
         await self._scheduler.synced.wait()
         async with self._busy:
             nodes = self._scheduler.nodes()
-            planned = await self._expand(objects, namespace, user, nodes)
+            groups = await self._groups(objects, namespace, user)
+            workloads = {index: obj for index, obj in enumerate(objects) if index not in groups}
+            planned = await self._expand(workloads, namespace, user, nodes)
             served = [one for one in planned if not one.unserved]
             trial = self._scheduler.trial((key, pod) for one in served for key, pod in one.pods.items())
+            for group in groups.values():
+                trial.gangs.put(key_of_group(group), minimum_of(group))
+            for one in planned:
+                own = group_of_job(one.workload) if one.workload["kind"] == JOBS.kind else None
+                if own is not None and trial.gangs.is_missing(own[0]):
+                    trial.gangs.put(*own)
             for _ in trial.steps(STEP):
                 await asyncio.sleep(0)
             return await self._report(planned, trial)
 
+    async def _groups(self, objects: Sequence[Obj], namespace: str, user: Client) -> dict[int, Obj]:
+        """Those of `objects` that are no workloads but groups of pods, by their place."""
+        found: dict[int, Obj] = {}
+        for index, obj in enumerate(objects):
+            resource = expand.GROUPS.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
+            if resource is not None:
+                try:
+                    found[index] = await _dry_run(user, resource, _namespace(obj, namespace), obj)
+                except StatusError as error:
+                    raise invalid(
+                        GROUP, "Plan", "", [Cause("FieldValueInvalid", error.message, f"items[{index}]")]
+                    ) from error
+        return found
+
     async def _expand(
-        self, objects: Sequence[Obj], namespace: str, user: Client, nodes: Sequence[Obj]
+        self, objects: Mapping[int, Obj], namespace: str, user: Client, nodes: Sequence[Obj]
     ) -> list[_Planned]:
         planned: list[_Planned] = []
         causes: list[Cause] = []
-        for index, obj in enumerate(objects):
+        for index, obj in objects.items():
             try:
                 workload, pod = await self._admitted(obj, namespace, user)
             except StatusError as error:
@@ -108,25 +136,24 @@ class Planner:
         if resource is None:
             known = ", ".join(sorted({kind for _, kind in expand.WORKLOADS}))
             raise bad_request(f"cannot plan {obj.get('apiVersion')} {obj.get('kind')}: it has no pods; {known} have")
-        metadata = obj.get("metadata")
-        place = (metadata.get("namespace") if isinstance(metadata, dict) else None) or namespace
-        workload = await _dry_run(user, resource, str(place), obj)
+        place = _namespace(obj, namespace)
+        workload = await _dry_run(user, resource, place, obj)
         if resource == PODS:
             return workload, workload
         try:
-            pod = await _dry_run(self._client, PODS, str(place), expand.model(workload))
+            pod = await _dry_run(self._client, PODS, place, expand.model(workload))
         except StatusError as error:
             error.message = f"its pods would be refused: {error.message}"
             raise
         return workload, pod
 
     async def _report(self, planned: Sequence[_Planned], trial: Trial) -> Obj:
-        stories: dict[PodClass, Obj] = {}
+        stories: dict[_Refusal, Obj] = {}
         for one in planned:
             for key in one.pods:
-                pod_class = trial.refused.get(key)
-                if pod_class is not None and pod_class not in stories and len(stories) < _EXPLAINED:
-                    stories[pod_class] = trial.explain(key)
+                refusal = _refusal(trial, key)
+                if refusal is not None and refusal not in stories and len(stories) < _EXPLAINED:
+                    stories[refusal] = trial.explain(key)
                     await asyncio.sleep(0)
         return {
             "kind": "Plan",
@@ -147,6 +174,11 @@ async def _dry_run(client: Client, resource: Resource, namespace: str, obj: Obj)
     return decode(await client.transport.call(ApiRequest("POST", resource.path(namespace), query, orjson.dumps(obj))))
 
 
+def _namespace(obj: Obj, default: str) -> str:
+    metadata = obj.get("metadata")
+    return str((metadata.get("namespace") if isinstance(metadata, dict) else None) or default)
+
+
 def _notes(workload: Obj, pod: Obj) -> Iterator[str]:
     """What a person should know who reads the plan."""
     if workload["spec"].get("suspend"):
@@ -156,7 +188,12 @@ def _notes(workload: Obj, pod: Obj) -> Iterator[str]:
         yield f"its pods wait for their scheduling gates to be removed first: {', '.join(gates)}"
 
 
-def _workload(one: _Planned, trial: Trial, stories: Mapping[PodClass, Obj]) -> Obj:
+def _refusal(trial: Trial, key: Key) -> _Refusal | None:
+    pod_class = trial.refused.get(key)
+    return None if pod_class is None else (pod_class, trial.lacks.get(key, ""))
+
+
+def _workload(one: _Planned, trial: Trial, stories: Mapping[_Refusal, Obj]) -> Obj:
     metadata = one.workload["metadata"]
     assignments = [
         {"pod": _name(key), "node": place.node, "preempts": [str(victim) for victim in place.victims]}
@@ -176,15 +213,16 @@ def _workload(one: _Planned, trial: Trial, stories: Mapping[PodClass, Obj]) -> O
     }
 
 
-def _refused(one: _Planned, trial: Trial, stories: Mapping[PodClass, Obj]) -> list[Obj]:
+def _refused(one: _Planned, trial: Trial, stories: Mapping[_Refusal, Obj]) -> list[Obj]:
     """The pods that go nowhere, those together that do for the same reasons."""
     if one.unserved:
         return [{"pods": [_name(key) for key in one.pods], **_UNTOLD, "message": one.unserved}] if one.pods else []
-    refused: dict[PodClass, list[str]] = {}
+    refused: dict[_Refusal, list[str]] = {}
     for key in one.pods:
-        if key in trial.refused:
-            refused.setdefault(trial.refused[key], []).append(_name(key))
-    return [{"pods": names, **stories.get(pod_class, _UNTOLD)} for pod_class, names in refused.items()]
+        refusal = _refusal(trial, key)
+        if refusal is not None:
+            refused.setdefault(refusal, []).append(_name(key))
+    return [{"pods": names, **stories.get(refusal, _UNTOLD)} for refusal, names in refused.items()]
 
 
 def _name(key: Key) -> str:

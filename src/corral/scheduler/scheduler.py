@@ -175,7 +175,8 @@ class Scheduler:
     def trial(self, pods: Iterable[tuple[Key, Obj]]) -> Trial:
         """Find out what would become of `pods` now; none of the keys may be that of a pod of the cell."""
         cache = CandidateCache(self._snapshot.copy(), self._profile, self._others)
-        return Trial(cache, pods, self._clock.now(), random.Random(0), tuple(self._budgets.values()))
+        gangs = self._gangs.copy()
+        return Trial(cache, pods, self._clock.now(), random.Random(0), tuple(self._budgets.values()), gangs)
 
     async def _decide_all(self, tasks: asyncio.TaskGroup) -> None:
         self._wake.clear()

@@ -7,7 +7,8 @@ import pytest
 from corral.apiserver.auth.api import User
 from corral.apiserver.inprocess import InProcessTransport
 from corral.client.client import Client
-from corral.kinds.resources import PRIORITY_CLASSES
+from corral.kinds.podgroups import LABEL
+from corral.kinds.resources import COSCHEDULING_POD_GROUPS, POD_GROUPS, PRIORITY_CLASSES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.scheduler import planner
@@ -182,3 +183,32 @@ async def test_suspended_and_gated_workloads_say_so(cell: Cell) -> None:
     assert later["notes"] == ["it is suspended: this is where its pods go once it is resumed"]
     assert "example.com/wait" in waits["notes"][0]
     assert answer["fits"]
+
+
+async def test_gangs_are_planned_whole(cell: Cell) -> None:
+    await cell.add(node("a", cpu="2"), node("b", cpu="2"))
+    own = job("own", parallelism=3, completions=3)
+    own["spec"]["template"]["spec"]["schedulingGroup"] = {"podGroupName": "own"}
+    joined = job("joined", parallelism=3, completions=3)
+    joined["spec"]["template"]["metadata"]["labels"][LABEL] = "shared"
+    lost = job("lost", parallelism=1)
+    lost["spec"]["template"]["spec"]["schedulingGroup"] = {"podGroupName": "none"}
+    kind = {"kind": "PodGroup", "apiVersion": COSCHEDULING_POD_GROUPS.api_version, "metadata": {"name": "shared"}}
+    answer = await plan_of(cell, own, joined, lost, {**kind, "spec": {"minMember": 3}})
+    assert [(one["name"], one["placed"], one["pods"]) for one in answer["workloads"]] == [
+        ("own", 3, 3),
+        ("joined", 0, 3),
+        ("lost", 0, 1),
+    ]
+    assert [refusal["message"] for one in answer["workloads"] for refusal in one["refused"]] == [
+        "pod group shared: only 1 of 3 members fit: 0/2 nodes are available: 2 Insufficient cpu.",
+        "pod group none does not exist",
+    ]
+    assert not answer["fits"]
+
+
+async def test_a_bad_group_is_refused_by_its_place(cell: Cell) -> None:
+    kind = {"kind": "PodGroup", "apiVersion": POD_GROUPS.api_version, "metadata": {"name": "g"}}
+    with pytest.raises(StatusError) as caught:
+        await plan_of(cell, pod("p"), {**kind, "spec": {"schedulingPolicy": {}}})
+    assert [cause.field for cause in caught.value.causes] == ["items[1]"]

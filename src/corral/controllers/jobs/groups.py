@@ -9,22 +9,17 @@ the feature gate WorkloadWithJob is on; without being asked, Jobs that run well 
 from corral.controllers.jobs.finishing import is_finished
 from corral.controllers.pods.pods import is_deleting
 from corral.kinds.owners import controller_reference
-from corral.kinds.podgroups import gang_of
+from corral.kinds.podgroups import group_of_job
 from corral.kinds.resources import POD_GROUPS
 from corral.kinds.types import Obj
 
 
 def own_group(job: Obj) -> Obj | None:
     """The PodGroup that the Job asks for, if it does and runs."""
-    metadata, spec = job["metadata"], job["spec"]
-    template = {"metadata": {"namespace": metadata["namespace"]}, "spec": spec["template"].get("spec")}
-    gang = gang_of(template)
-    if gang is None or (gang.api_group, gang.name) != (POD_GROUPS.group, metadata["name"]):
+    found = group_of_job(job)
+    if found is None or job["spec"].get("suspend") or is_finished(job) or is_deleting(job):
         return None
-    parallelism = spec.get("parallelism", 1)
-    size = min(parallelism, spec.get("completions") or parallelism)
-    if not size or spec.get("suspend") or is_finished(job) or is_deleting(job):
-        return None
+    gang, size = found
     return {
         "kind": POD_GROUPS.kind,
         "apiVersion": POD_GROUPS.api_version,
