@@ -55,6 +55,16 @@ def group_of_job(job: Obj) -> tuple[GangKey, int] | None:
     return (own, size) if size and gang_of(template) == own else None
 
 
+def native_group(key: GangKey, minimum: int) -> Obj:
+    """A PodGroup of Kubernetes' own kind."""
+    return {
+        "kind": POD_GROUPS.kind,
+        "apiVersion": POD_GROUPS.api_version,
+        "metadata": {"name": key.name, "namespace": key.namespace},
+        "spec": {"schedulingPolicy": {"gang": {"minCount": minimum}}},
+    }
+
+
 def minimum_of(group: Obj) -> int:
     """How many members a PodGroup of either kind takes at least; 0 if each is placed on its own."""
     spec = group.get("spec") or {}

@@ -9,8 +9,7 @@ the feature gate WorkloadWithJob is on; without being asked, Jobs that run well 
 from corral.controllers.jobs.finishing import is_finished
 from corral.controllers.pods.pods import is_deleting
 from corral.kinds.owners import controller_reference
-from corral.kinds.podgroups import group_of_job
-from corral.kinds.resources import POD_GROUPS
+from corral.kinds.podgroups import group_of_job, native_group
 from corral.kinds.types import Obj
 
 
@@ -19,14 +18,6 @@ def own_group(job: Obj) -> Obj | None:
     found = group_of_job(job)
     if found is None or job["spec"].get("suspend") or is_finished(job) or is_deleting(job):
         return None
-    gang, size = found
-    return {
-        "kind": POD_GROUPS.kind,
-        "apiVersion": POD_GROUPS.api_version,
-        "metadata": {
-            "name": gang.name,
-            "namespace": gang.namespace,
-            "ownerReferences": [controller_reference(job)],
-        },
-        "spec": {"schedulingPolicy": {"gang": {"minCount": size}}},
-    }
+    group = native_group(*found)
+    group["metadata"]["ownerReferences"] = [controller_reference(job)]
+    return group

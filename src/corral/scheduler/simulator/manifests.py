@@ -15,8 +15,9 @@ from typing import TypeAlias
 from corral.base.errors import CorralError
 from corral.kinds.daemons import pinned_to
 from corral.kinds.owners import controller_of
+from corral.kinds.podgroups import group_of_job, native_group
 from corral.kinds.registry import Registry
-from corral.kinds.resources import COSCHEDULING_POD_GROUPS, NODES, PODS, PRIORITY_CLASSES
+from corral.kinds.resources import COSCHEDULING_POD_GROUPS, JOBS, NODES, POD_GROUPS, PODS, PRIORITY_CLASSES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj
 from corral.scheduler import expand
@@ -52,6 +53,9 @@ def read(objects: Iterable[tuple[Obj, str]]) -> Scenario:
     pods = [_pod(pod, classes) for pod in by_kind[PODS.kind]]
     workloads = [obj for kind in _WORKLOADS for obj in by_kind[kind]]
     pods += _missing(workloads, pods, by_kind[NODES.kind], classes)
+    # Groups that the Jobs' controller would make come first: one that is there says otherwise.
+    own = [found for job in by_kind[JOBS.kind] if (found := group_of_job(job)) is not None]
+    by_kind[POD_GROUPS.kind][:0] = [native_group(gang, minimum) for gang, minimum in own]
     # Sorting is stable: of what arrived at the same time, or has no time, the order is that of the objects.
     pods.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp") or "~"))
     return Scenario(

@@ -134,3 +134,13 @@ def test_a_saved_list_is_read_by_way_of_json(tmp_path: Path) -> None:
     assert [key_of(one.obj).name for one in files.read([str(path)])] == ["a", "p"]
     path.write_text("{kind: Node, apiVersion: v1, metadata: {name: flow}}")
     assert [key_of(one.obj).name for one in files.read([str(path)])] == ["flow"]
+
+
+def test_a_job_that_names_a_group_of_its_own_is_given_it() -> None:
+    job = making("Job", "train", api="batch/v1", parallelism=3, completions=3)
+    job["spec"]["template"]["spec"]["schedulingGroup"] = {"podGroupName": "train"}
+    (group,) = read(json.loads(json.dumps(job))).context
+    assert group["spec"] == {"schedulingPolicy": {"gang": {"minCount": 3}}}
+    theirs = json.loads(json.dumps(group))
+    theirs["spec"]["schedulingPolicy"]["gang"]["minCount"] = 2
+    assert [one["spec"]["schedulingPolicy"]["gang"]["minCount"] for one in read(job, theirs).context] == [3, 2]
