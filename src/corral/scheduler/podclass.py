@@ -4,7 +4,7 @@ Pods of one workload differ in name only: they form an equivalence class, and ev
 out for one of them holds for all. A class is known by the bytes of the parts of the spec that placement looks at.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from corral.kinds.selectors import NodeSelector, Requirement, node_term
 from corral.kinds.storage import claims_of
 from corral.kinds.taints import Taint, Toleration, read_tolerations
 from corral.kinds.types import Key, Obj
+from corral.scheduler.images import canonical
 from corral.scheduler.peers import Peers
 from corral.scheduler.ties import Tie
 from corral.scheduler.volumes import ClaimUse
@@ -25,6 +26,7 @@ from corral.scheduler.volumes import ClaimUse
 # What scoring assumes of a pod that asks for nothing, so that such pods spread too (kube-scheduler/pkg/scheduler/util,
 # DefaultMilliCPURequest and DefaultMemoryRequest).
 _ASSUMED_CPU = 100
+_HOST = "host"
 _MOST = 2**53
 """No machine has more of anything; larger requests must neither overflow the arrays nor wrap around in their sums."""
 _ASSUMED_MEMORY = 200 * 1024 * 1024
@@ -65,6 +67,10 @@ class PodClass:
     """Equal for no other class."""
     scheduler: str = ""
     """`schedulerName`, if the pod gives one: by whose rules it is placed."""
+    images: tuple[str, ...] = ()
+    """The full names of its containers' images; machines have the image `host` without being asked."""
+    containers: int = 1
+    """How many containers it has, init containers too."""
     gpu: GpuAsk | None = None
     devices: tuple[int, ...] = ()
     """The GPUs that pods of the class have; empty as long as they have none."""
@@ -114,7 +120,14 @@ def fingerprint(pod: Obj, node_name: str) -> bytes:
 
 
 def _needs(container: Obj) -> list[Any]:
-    return [container.get("resources"), container.get("ports"), container.get("restartPolicy")]
+    image = container.get("image")
+    needs = [container.get("resources"), container.get("ports"), container.get("restartPolicy")]
+    return needs if image == _HOST or not image else [*needs, image]
+
+
+def _read_images(containers: Iterable[Obj]) -> tuple[str, ...]:
+    images = (container.get("image") for container in containers)
+    return tuple(sorted(canonical(image) for image in images if image and image != _HOST))
 
 
 def read_claims(pod: Obj) -> tuple[ClaimUse, ...]:
@@ -148,6 +161,7 @@ def read_class(
     wanted = pod_requests(pod).items()
     requests = {name: min(amount, _MOST) for name, amount in wanted if amount > 0} | {"pods": 1}
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     return PodClass(
         requests=requests,
@@ -167,6 +181,8 @@ def read_class(
         tolerations=read_tolerations(spec),
         peers=peers,
         claims=read_claims(pod),
+        images=_read_images(containers),
+        containers=max(1, len(containers)),
         alone=alone,
         mark=mark,
         scheduler=spec.get("schedulerName") or "",

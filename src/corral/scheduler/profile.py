@@ -20,6 +20,7 @@ from corral.scheduler.podclass import PodClass
 from corral.scheduler.scores import PeerScore, RowScore, ShapeScore
 from corral.scheduler.scores.fill import Balanced, LeastAllocated, MostAllocated
 from corral.scheduler.scores.fragmentation import Fragmentation
+from corral.scheduler.scores.images import ImageLocality
 from corral.scheduler.scores.node_affinity import PreferredAffinity
 from corral.scheduler.scores.pod_affinity import PreferredPodAffinity
 from corral.scheduler.scores.stranded import LeastStranded
@@ -64,7 +65,11 @@ class Profile:
     beside_gpus: Sequence[tuple[RowScore, float]] = ((Fragmentation(), 10.0),)
     """Besides `rows`: what pods without GPUs strand."""
     shape: Sequence[tuple[ShapeScore, float]] = ((PreferredTaints(), 3.0), (PreferredAffinity(), 2.0))
-    peers: Sequence[tuple[PeerScore, float]] = ((PreferredSpread(), 2.0), (PreferredPodAffinity(), 2.0))
+    peers: Sequence[tuple[PeerScore, float]] = (
+        (PreferredSpread(), 2.0),
+        (PreferredPodAffinity(), 2.0),
+        (ImageLocality(), 1.0),
+    )
     shape_filters: Sequence[Filter] = (Unschedulable(), NodeName(), Taints(), NodeAffinity(), VolumeBinding())
     """Rules that only a change of a machine itself, or of the pod's storage, can turn over."""
     row_filters: Sequence[RowFilter] = (Ports(), Devices())

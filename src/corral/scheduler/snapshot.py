@@ -24,6 +24,7 @@ from corral.kinds.podspec import HostPort
 from corral.kinds.taints import Taint
 from corral.kinds.types import Key, Obj
 from corral.scheduler.devices import Devices
+from corral.scheduler.images import Images, read_images
 from corral.scheduler.labels import LabelColumns
 from corral.scheduler.machine import Machine, read_allocatable, read_machine
 from corral.scheduler.peers import Peers, peers_fingerprint, read_peers
@@ -126,6 +127,7 @@ class Snapshot:
         """Pods that are placed only to keep the room for them that pods about to end still take, and where."""
         self.ties = Ties(self._placed)
         self.volumes = Volumes()
+        self.images = Images()
         self.shape = 0
         self.used = RowLog()
         self._population: Counter[int] = Counter()
@@ -155,6 +157,7 @@ class Snapshot:
             "ties": other.ties,
             "labels": self.labels.copy(),
             "volumes": self.volumes.copy(),
+            "images": self.images.copy(),
             "used": RowLog(),
             "_rows": [None if record is None else record.copy(classes) for record in self._rows],
             **{name: weakref.WeakValueDictionary(_moved(getattr(self, name), classes)) for name in _CLASSES},
@@ -208,6 +211,7 @@ class Snapshot:
             record.allocatable = allocatable
             self.used.add(row)
             self._give_devices(row)
+        self.images.set(row, read_images(node))
         if machine != record.machine:
             if record.machine is None:
                 self._alive_count += 1
@@ -243,6 +247,7 @@ class Snapshot:
         record.machine, record.allocatable = None, {}
         self.alive[row] = False
         self.allocatable[row] = 0
+        self.images.set(row, ())
         self.devices.set(row, "", 0)
         self._alive_count -= 1
         self.shape += 1

@@ -1,11 +1,13 @@
 """What the scheduler keeps of each object: a fraction, because it holds all of them in memory."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from corral.kinds import conditions
 from corral.kinds.accelerators import DEVICES_ANNOTATION, FRACTION_ANNOTATION
 from corral.kinds.storage import claims_of
 from corral.kinds.types import Obj
+from corral.scheduler.images import read_images
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
 _STORAGE_METADATA = (*_METADATA, "annotations", "ownerReferences")
@@ -26,7 +28,7 @@ _POD_SPEC = (
 )
 _CLAIMING = frozenset({"persistentVolumeClaim", "ephemeral"})
 _POD_ANNOTATIONS = (FRACTION_ANNOTATION, DEVICES_ANNOTATION)
-_CONTAINER = ("name", "ports", "resources", "restartPolicy")
+_CONTAINER = ("image", "name", "ports", "resources", "restartPolicy")
 
 
 def trim_pod(pod: Obj) -> Obj:
@@ -64,15 +66,23 @@ def _pod_metadata(metadata: Obj) -> Obj:
 def trim_node(node: Obj) -> Obj:
     """The parts of a Node that placing looks at."""
     ready = conditions.get(node, "Ready")
+    images = [_image(tuple(image.get("names") or ()), image.get("sizeBytes") or 0) for image in read_images(node)]
     return {
         **_pick(node, ("kind", "apiVersion")),
         "metadata": _pick(node["metadata"], _METADATA),
         "spec": _pick(node.get("spec") or {}, ("taints", "unschedulable")),
         "status": {
             **_pick(node.get("status") or {}, ("allocatable", "capacity")),
+            **({"images": images} if images else {}),
             "conditions": [ready] if ready is not None else [],
         },
     }
+
+
+@lru_cache(maxsize=65_536)
+def _image(names: tuple[str, ...], size: int) -> Obj:
+    """One object for all machines that have the image: there may be fifty on each of ten thousand."""
+    return {"names": list(names), "sizeBytes": size}
 
 
 def trim_storage(obj: Obj) -> Obj:

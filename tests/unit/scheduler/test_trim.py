@@ -32,7 +32,11 @@ def a_full_pod() -> Obj:
         affinity={"nodeAffinity": {}, "podAntiAffinity": {REQUIRED: [TERM]}},
         topologySpreadConstraints=[TERM | {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}],
         initContainers=[{"name": "i", "restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}],
-        volumes=[{"name": "large"}],
+        volumes=[
+            {"name": "large"},
+            {"name": "c", "persistentVolumeClaim": {"claimName": "c"}},
+            {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {"large": "x"}}}},
+        ],
     )
     full["metadata"] |= {"managedFields": [{}], "annotations": {"long": "x" * 1000}, "resourceVersion": "7"}
     full["status"] = {
@@ -65,7 +69,10 @@ def test_a_trimmed_node_is_the_same_machine() -> None:
     small = trim_node(full)
     assert read_machine(small) == read_machine(full)
     assert read_allocatable(small) == read_allocatable(full)
-    assert "images" not in small["status"]
+    # Machines that have the same image share what is known of it.
+    assert small["status"]["images"] == [{"names": ["large"], "sizeBytes": 0}]
+    assert small["status"]["images"][0] is trim_node(full)["status"]["images"][0]
+    assert "nodeInfo" not in small["status"]
 
 
 def test_of_budgets_and_namespaces_little_is_kept() -> None:

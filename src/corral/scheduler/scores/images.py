@@ -1,0 +1,16 @@
+"""Image locality: a machine that has the pod's images need not pull them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corral.scheduler.podclass import PodClass
+from corral.scheduler.snapshot import Snapshot
+
+
+class ImageLocality:
+    """kube-scheduler's plugin of that name; see `scheduler/images.py`."""
+
+    def score(self, snapshot: Snapshot, pod: PodClass, total: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        if not pod.images:
+            return None
+        return snapshot.images.score(pod.images, pod.containers, len(snapshot), len(total))
