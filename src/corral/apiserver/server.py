@@ -61,6 +61,7 @@ from corral.kinds.status import (
     path_not_found,
     unavailable,
 )
+from corral.store.fence import Fenced
 from corral.store.protocol import Full, Store, Unavailable
 
 log = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class ApiServer:
             reply = refusal(error)
         except Full as error:
             reply = refusal(_insufficient(error))
-        except Unavailable as error:
+        except (Unavailable, Fenced) as error:
             reply = refusal(unavailable(_on_one_line(error)))
         except (RecursionError, orjson.JSONEncodeError) as error:
             reply = refusal(

@@ -11,23 +11,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import Pki
-from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.apiserver.source_collector import SourceCollector
 from corral.apiserver.sources import Sources
 from corral.app import extensions
 from corral.app.config import CellConfig, machine_address
+from corral.app.manager import Manager
 from corral.app.server import running_server
 from corral.app.snapshots import Snapshots
 from corral.base.clock import Clock, SystemClock
-from corral.base.errors import CorralError
 from corral.base.tasks import TaskStack
-from corral.client.client import Client
 
 if TYPE_CHECKING:
-    from corral.scheduler.scheduler import Scheduler
+    pass
 
 Report = Callable[[str, str, float], None]
 """Told of each finished step: its name, what came of it, the seconds it took."""
@@ -79,12 +76,14 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")
         tasks.start(Snapshots(config.data_dir / "backups", server.core.store, clock).run(), "backups")
-        _start_controllers(server, pki, clock, rng, tasks)
-        scheduler = _start_scheduler(config, server, clock, rng, tasks, steps.done)
+        manager = Manager(config, server, pki, clock, rng, shared=api.shared)
+        tasks.start(manager.run(), "manager")
+        if manager.plugins:
+            steps.done("plug-ins", ", ".join(manager.plugins))
         sources_dir = config.data_dir / "sources"
         sources = Sources(sources_dir)
         tasks.start(SourceCollector(sources_dir, server.core.store, clock).run(), "old sources")
-        extensions.install(server, api.dialer, sources, scheduler)
+        extensions.install(config, server, api.dialer, sources, manager)
         steps.done("controllers", "scheduler and controllers run")
 
         if config.agent:
@@ -102,48 +101,3 @@ async def _renew(pki: Pki, clock: Clock) -> None:
     while True:
         await clock.sleep(RENEWAL_SECONDS)
         pki.renew()
-
-
-def _start_controllers(server: ApiServer, pki: Pki, clock: Clock, rng: random.Random, tasks: TaskStack) -> None:
-    from corral.batch.all import controllers as queue_controllers
-    from corral.controllers.all import controllers
-    from corral.machinery.runner import Runner
-
-    def client_for(name: str) -> Client:
-        account = f"system:serviceaccount:kube-system:{name}"
-        groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
-        return Client(InProcessTransport(server, User(account, groups)), field_manager=name)
-
-    user = User("system:kube-controller-manager", ("system:authenticated",))
-    shared = Client(InProcessTransport(server, user), field_manager="kube-controller-manager")
-    every = [*controllers(ca_pem=pki.ca_pem.decode()), *queue_controllers()]
-    runner = Runner(shared, every, clock, rng=rng, client_for=client_for)
-    tasks.start(runner.run(), "controllers")
-
-
-def _start_scheduler(
-    config: CellConfig,
-    server: ApiServer,
-    clock: Clock,
-    rng: random.Random,
-    tasks: TaskStack,
-    done: Callable[[str, str], None],
-) -> "Scheduler":
-    from corral.scheduler import plugins
-    from corral.scheduler.scheduler import Scheduler
-
-    user = User("system:kube-scheduler", ("system:authenticated",))
-    client = Client(InProcessTransport(server, user), field_manager="kube-scheduler")
-    installed = plugins.load()
-    profiles = installed.by_name()
-    profile = profiles.get(config.scheduler_profile)
-    if profile is None:
-        raise CorralError(
-            f"cannot schedule by the profile {config.scheduler_profile!r}: there is none of that name",
-            f"use --scheduler-profile with one of {', '.join(sorted(profiles))}",
-        )
-    scheduler = Scheduler(client, clock=clock, rng=rng, profile=profile, others=profiles)
-    tasks.start(scheduler.run(), "scheduler")
-    if installed.titles:
-        done("plug-ins", ", ".join(installed.titles))
-    return scheduler

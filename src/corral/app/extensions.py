@@ -1,14 +1,12 @@
-"""Corral's own resources in the API group corral.dev: sources, plans, backups, pods/why, pods/files, nodes/images."""
+"""Corral's own resources in the API group corral.dev, from sources and plans to pods/why and nodes/images."""
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
 from corral.apiserver.auth.api import User
-from corral.apiserver.auth.pki import MASTERS
 from corral.apiserver.decoding import decode_object
 from corral.apiserver.http.lane import read_body
 from corral.apiserver.inprocess import InProcessTransport
@@ -16,6 +14,9 @@ from corral.apiserver.server import ApiServer
 from corral.apiserver.sources import Sources
 from corral.apiserver.streams import NodeDialer
 from corral.apiserver.subresources.streams import address_of
+from corral.app import joining
+from corral.app.config import CellConfig
+from corral.app.manager import Manager
 from corral.base.clock import rfc3339
 from corral.client.client import Client
 from corral.kinds.resources import NODES, PODS
@@ -23,19 +24,12 @@ from corral.kinds.status import bad_request, method_not_allowed, not_found
 from corral.kinds.types import Obj
 from corral.store import backup
 
-if TYPE_CHECKING:
-    from corral.scheduler.scheduler import Scheduler
-
 BACKUP_PATH = "/apis/corral.dev/v1/backups/now"
 """Where all of the cell's state can be read; nobody but the cell's administrators may."""
 
 
-def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: "Scheduler") -> None:
+def install(config: CellConfig, server: ApiServer, dialer: NodeDialer, sources: Sources, manager: Manager) -> None:
     """Serve them; authorization is the server's (RBAC on these names)."""
-    from corral.scheduler.planner import Planner
-
-    controllers = Client(InProcessTransport(server, User("system:kube-controller-manager", (MASTERS,))))
-    planner = Planner(scheduler, controllers)
 
     def node(name: str) -> Obj:
         found = server.core.find(NODES, "", name)
@@ -44,7 +38,7 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
         return found
 
     async def why(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
-        answer = scheduler.why(namespace, name)
+        answer = manager.scheduler.why(namespace, name)
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
     async def backups(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
@@ -54,6 +48,11 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
         content = backup.lines(entries, revision, rfc3339(datetime.now(UTC)))
         return web.Response(body=await asyncio.to_thread(backup.compress, content), content_type="application/gzip")
 
+    async def authorities(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        if name != "cell":
+            raise not_found("corral.dev", "authorities", name)
+        return joining.authority(config, user)
+
     async def plans(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         if name:
             raise method_not_allowed()
@@ -61,7 +60,7 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
         items = body.get("items")
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise bad_request("cannot plan: items must be a list of objects")
-        answer = await planner.plan(items, namespace, Client(InProcessTransport(server, user)))
+        answer = await manager.planner.plan(items, namespace, Client(InProcessTransport(server, user)))
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
     async def files(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
@@ -78,6 +77,7 @@ def install(server: ApiServer, dialer: NodeDialer, sources: Sources, scheduler: 
         host, port = address_of(node(name))
         return await dialer.proxy(request, host, port, "/images/load", request.rel_url.raw_query_string)
 
+    server.extend(plural="authorities", namespaced=False, verbs=("get",), handler=authorities)
     server.extend(plural="backups", namespaced=False, verbs=("get",), handler=backups)
     server.extend(plural="sources", namespaced=True, verbs=("get", "update"), handler=sources.handle)
     server.extend(plural="plans", namespaced=True, verbs=("create",), handler=plans)

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from corral.apiserver.auth import bootstrap, kubeconfig
 from corral.apiserver.auth.api import User
@@ -38,6 +39,8 @@ class Api:
     pki: Pki
     dialer: NodeDialer
     port: int
+    shared: bool
+    """Whether other servers may use the same store."""
 
 
 @asynccontextmanager
@@ -75,7 +78,7 @@ async def running_server(
         stack.push_async_callback(front.stop)
         _write_kubeconfig(config, pki, port)
         done("api", config.url(port))
-        yield Api(server, pki, dialer, port)
+        yield Api(server, pki, dialer, port, shared=not isinstance(address, Path))
 
 
 async def _create_first_objects(server: ApiServer) -> None:

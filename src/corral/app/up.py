@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from corral.app import detach as detaching
+from corral.app import joining
 from corral.app.config import DEFAULT_DATA_DIR, DEFAULT_PORT, CellConfig, Engine, prepare_data_dir
 from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
@@ -40,6 +42,12 @@ from corral.cli import terminal
     "--store", default="", metavar="URL", help="Keep state in etcd://HOST:PORT,...?ca=FILE&cert=FILE&key=FILE."
 )
 @click.option(
+    "--join-server",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="KUBECONFIG",
+    help="Be one more server of the cell whose administrator's kubeconfig this is.",
+)
+@click.option(
     "--scheduler-profile",
     default="spreading",
     show_default=True,
@@ -55,6 +63,7 @@ def command(
     node_name: str,
     engine: Engine,
     store: str,
+    join_server: Path | None,
     scheduler_profile: str,
     detach: bool,
     no_agent: bool,
@@ -70,6 +79,9 @@ def command(
         if pid:
             _say_running(config, pid)
             return
+        if join_server is not None:
+            found = joining.join(config, join_server)
+            config = replace(config, store=config.store or found)
         if detach:
             code = detaching.detached(config, _arguments(config))
         else:

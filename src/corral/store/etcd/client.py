@@ -81,8 +81,13 @@ class EtcdClient:
     def _url(self, path: str) -> str:
         return self._address.url(self._address.members[self._at]) + path
 
-    async def swap(self, key: str, value: bytes | None, revision: int) -> tuple[bool, int]:
+    async def swap(
+        self, key: str, value: bytes | None, revision: int, *, also: tuple[str, int] | None = None
+    ) -> tuple[bool, int]:
         """Write `key` (None: delete it) if its current value was made by `revision` (0: there must be none).
+
+        Args:
+            also: another key, and the revision that must have made its value.
 
         Returns:
             Whether it was written, and etcd's revision then.
@@ -97,8 +102,8 @@ class EtcdClient:
             if value is None
             else {"request_put": {"key": name, "value": base64.b64encode(value).decode()}}
         )
-        compare = {"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
-        answer = await self._call("/v3/kv/txn", {"compare": [compare], "success": [write]}, again=False)
+        compares = [_made_by(at, by) for at, by in ((key, revision), *((also,) if also else ()))]
+        answer = await self._call("/v3/kv/txn", {"compare": compares, "success": [write]}, again=False)
         return bool(answer.get("succeeded")), int(answer["header"]["revision"])
 
     async def everything(self, revision: int) -> tuple[list[KeyValue], int]:
@@ -215,6 +220,10 @@ def _read(kv: Mapping[str, Any]) -> KeyValue:
         created=int(kv.get("create_revision") or 0),
         modified=int(kv["mod_revision"]),
     )
+
+
+def _made_by(key: str, revision: int) -> Mapping[str, Any]:
+    return {"key": _text(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
 
 
 def _text(key: str) -> str:

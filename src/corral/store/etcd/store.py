@@ -25,6 +25,7 @@ from corral.base.errors import CorralError
 from corral.store.compaction import CompactionPolicy
 from corral.store.etcd.address import EtcdAddress
 from corral.store.etcd.client import EtcdClient, EtcdCompacted, Event, KeyValue, backoff
+from corral.store.fence import FENCE, Fence, Fenced
 from corral.store.protocol import Change, Conflict, Entry, Unavailable
 from corral.store.state import State, Write, creation, replacement
 
@@ -121,13 +122,21 @@ class EtcdStore(State):
             return Conflict(self._index.get(write.key))
         value = None if write.type == "delete" else write.value
         found = write.revision + _OFFSET if write.revision else 0
+        fence = FENCE.get()
+        also = (fence.key, fence.revision + _OFFSET) if fence is not None else None
         async with self._turn(write.key):
-            written, latest = await self._client.swap(write.key, value, found)
+            written, latest = await self._client.swap(write.key, value, found, also=also)
         revision = latest - _OFFSET
         await self._reach(revision)
         if not written:
+            self._check(fence)
             return Conflict(self._index.get(write.key))
         return self._entry(write, revision)
+
+    def _check(self, fence: Fence | None) -> None:
+        held = self._index.get(fence.key) if fence is not None else None
+        if fence is not None and (held is None or held.revision != fence.revision):
+            raise Fenced("cannot write: another server leads by now", "nothing to do: it does this work")
 
     @contextlib.asynccontextmanager
     async def _turn(self, key: str) -> AsyncIterator[None]:
