@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("store", "api", "scheduler", "submit", "runtime", "cell")
+SCRIPTS = ("store", "api", "scheduler", "packing", "submit", "runtime", "cell")
 
 
 def main() -> int:

@@ -11,8 +11,9 @@ What is published, and how it is used:
 - Sizes: spread over orders of magnitude, no sweet spots but for a few whole numbers of cores, cpu and memory hardly
   correlated (figure 8, section 5.4). Log-normal and independent; the standard deviation of the logarithm follows from
   the mean and from 20 % of non-production tasks asking for less than 0.1 cores (section 3.2).
-- Tasks of a job: the 95th percentiles are 3 for production and 498 for best-effort batch (Tirmazi et al., "Borg: the
-  Next Generation", EuroSys'20, section 7), taken as Pareto tails.
+- Tasks of a job: the 95th percentiles are 3 for production and 498 for best-effort batch, in cells of 12,000 machines
+  (Tirmazi et al., "Borg: the Next Generation", EuroSys'20), taken as Pareto tails. A smaller cell is a model to scale:
+  its batch jobs have fewer tasks in proportion.
 - Constraints: 6 % of tasks ask for a kind of machine (SoCC'12), here a platform in proportion to how many machines have
   it. Where a job is too large for that, it is a wish (EuroSys'15, section 5.1).
 
@@ -47,6 +48,7 @@ _SHAPES = (
     (0.50, 0.06, 1),
 )
 _PLATFORMS = {0.25: "a", 0.50: "b", 1.00: "c"}
+_PUBLISHED_MACHINES, _FEWEST_OF_20 = 12_000, 3
 _TASKS_PER_MACHINE = 12.4
 _CPU_DEMAND, _MEMORY_DEMAND = 1.0, 0.8
 _SIGMA = 1.6
@@ -70,7 +72,7 @@ class _Band:
     cpu: float
     memory: float
     largest_of_20: int
-    """How many tasks one job of 20 has at least."""
+    """How many tasks one job of 20 has at least, in a cell of the published size."""
 
 
 @dataclass
@@ -138,7 +140,7 @@ def _jobs(band: _Band, machines: int, capacity: tuple[float, float], rng: random
     """Jobs of `band` with its share of the tasks, that ask for its share of the resources."""
     left = round(band.tasks * _TASKS_PER_MACHINE * machines)
     largest = max(1, round(_LARGEST_JOB * left / band.tasks))
-    tail = math.log(20) / math.log(band.largest_of_20)
+    tail = math.log(20) / math.log(max(_FEWEST_OF_20, band.largest_of_20 * machines / _PUBLISHED_MACHINES))
     tasks: list[int] = []
     while left > 0:
         tasks.append(min(int(rng.paretovariate(tail)), largest, left))
