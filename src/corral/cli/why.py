@@ -136,6 +136,8 @@ def placement_words(placement: Obj) -> Iterator[str]:
         yield f"it waits: none of {len(machines)} machine{'s' * (len(machines) != 1)} takes it"
         rows = [[machine["name"], "; ".join(machine["reasons"])] for machine in machines]
         yield from terminal.columns(["MACHINE", "WHY NOT"], rows).splitlines()
+        if placement.get("group"):
+            yield f"it starts with others: {placement['group']}"
     yield from advice(placement)
 
 

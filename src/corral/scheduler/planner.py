@@ -35,8 +35,9 @@ _EXPLAINED = 20
 _UNTOLD: Obj = {"message": "see the other reasons first", "closest": None, "hints": [], "would_help": []}
 
 
-_Refusal: TypeAlias = tuple[PodClass, str]
-"""The class of a refused pod, and what its gang lacks: what is told together."""
+_Refusal: TypeAlias = tuple[PodClass | bytes, str]
+"""The class of a refused pod, or, if its gang lacks something, what it asks of a machine and what that is: those are
+told together."""
 
 
 @dataclass(slots=True)
@@ -101,13 +102,17 @@ class Planner:
         found: dict[int, Obj] = {}
         for index, obj in enumerate(objects):
             resource = expand.GROUPS.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
-            if resource is not None:
-                try:
-                    found[index] = await _dry_run(user, resource, _namespace(obj, namespace), obj)
-                except StatusError as error:
-                    raise invalid(
-                        GROUP, "Plan", "", [Cause("FieldValueInvalid", error.message, f"items[{index}]")]
-                    ) from error
+            if resource is None:
+                continue
+            place = _namespace(obj, namespace)
+            try:
+                found[index] = await _dry_run(user, resource, place, obj)
+            except StatusError as error:
+                if error.reason != "AlreadyExists":
+                    cause = Cause("FieldValueInvalid", error.message, f"items[{index}]")
+                    raise invalid(GROUP, "Plan", "", [cause]) from error
+                # What is planned is what the file says, as applying it would have it.
+                found[index] = {**obj, "metadata": {**obj["metadata"], "namespace": place}}
         return found
 
     async def _expand(
@@ -189,8 +194,8 @@ def _notes(workload: Obj, pod: Obj) -> Iterator[str]:
 
 
 def _refusal(trial: Trial, key: Key) -> _Refusal | None:
-    pod_class = trial.refused.get(key)
-    return None if pod_class is None else (pod_class, trial.lacks.get(key, ""))
+    pod_class, lacks = trial.refused.get(key), trial.lacks.get(key, "")
+    return None if pod_class is None else (pod_class.alone if lacks else pod_class, lacks)
 
 
 def _workload(one: _Planned, trial: Trial, stories: Mapping[_Refusal, Obj]) -> Obj:

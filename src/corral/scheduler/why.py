@@ -43,9 +43,9 @@ def explain(
         group: what the pod's gang lacks.
 
     Returns:
-        `pod`, `phase`, `scheduled`, `node`, `message` (the event's words), `machines` (`name`, `fits`, `reasons`,
-        `missing` as quantities), `closest` (the machine with the fewest and smallest obstacles, or None), `hints`
-        (likely mistakes) and `would_help` (what to change).
+        `pod`, `phase`, `scheduled`, `node`, `message` (the event's words), `group`, `machines` (`name`, `fits`,
+        `reasons`, `missing` as quantities), `closest` (the machine with the fewest and smallest obstacles, or None),
+        `hints` (likely mistakes) and `would_help` (what to change).
 
     Raises:
         ValueError, StatusError: the pod asks for something that makes no sense.
@@ -58,6 +58,7 @@ def explain(
         "scheduled": bool(node),
         "node": node,
         "message": "",
+        "group": group,
         "machines": [],
         "closest": None,
         "hints": [],
@@ -67,8 +68,6 @@ def explain(
         story["message"] = f"assigned to {node}"
         return story
     held = _held_back(pod, scheduler)
-    if group:
-        held.append(group)
     if nominated:
         held.append(f"less important pods are being ended on {nominated} to make room for this one")
     pod_class = snapshot.classify(pod)
@@ -79,7 +78,7 @@ def explain(
     fits = any(not verdict.reasons for verdict in verdicts)
     story["hints"] = [*(() if fits else held), *_hints(snapshot, pod_class, verdicts)]
     if fits:
-        story["message"] = held[0] if held else "the pod is about to be assigned"
+        story["message"] = group or (held[0] if held else "the pod is about to be assigned")
         return story
     refusal: Refuse = refuse(snapshot, key, pod_class, profile)
     story["message"] = group or refusal.message

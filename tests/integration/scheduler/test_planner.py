@@ -194,6 +194,9 @@ async def test_gangs_are_planned_whole(cell: Cell) -> None:
     lost = job("lost", parallelism=1)
     lost["spec"]["template"]["spec"]["schedulingGroup"] = {"podGroupName": "none"}
     kind = {"kind": "PodGroup", "apiVersion": COSCHEDULING_POD_GROUPS.api_version, "metadata": {"name": "shared"}}
+    # That the group is there already, with another minimum, changes nothing.
+    there = {**kind, "metadata": {"name": "shared", "namespace": "default"}, "spec": {"minMember": 1}}
+    await cell.client.create(COSCHEDULING_POD_GROUPS, there)
     answer = await plan_of(cell, own, joined, lost, {**kind, "spec": {"minMember": 3}})
     assert [(one["name"], one["placed"], one["pods"]) for one in answer["workloads"]] == [
         ("own", 3, 3),

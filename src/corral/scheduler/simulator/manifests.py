@@ -83,7 +83,8 @@ def _checked(obj: Obj, source: str) -> Obj:
         raise CorralError(f"{source}: a {obj['kind']} has no name", "give it a metadata.name")
     group, _, version = str(obj.get("apiVersion") or "").rpartition("/")
     if group == COSCHEDULING_POD_GROUPS.group:
-        return obj  # a custom resource
+        metadata["namespace"] = metadata.get("namespace") or "default"
+        return obj  # a custom resource: its schema is the cell's
     kind = _registry().by_kind(group, version, obj["kind"])
     if kind is None:
         known = next(one for one in _registry().kinds() if one.resource.kind == obj["kind"])

@@ -144,3 +144,10 @@ def test_a_job_that_names_a_group_of_its_own_is_given_it() -> None:
     theirs = json.loads(json.dumps(group))
     theirs["spec"]["schedulingPolicy"]["gang"]["minCount"] = 2
     assert [one["spec"]["schedulingPolicy"]["gang"]["minCount"] for one in read(job, theirs).context] == [3, 2]
+
+
+def test_a_group_without_a_namespace_is_in_the_default_one() -> None:
+    metadata = {"name": "g"}
+    group = {"apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup", "metadata": metadata, "spec": {}}
+    (read_back,) = read(group).context
+    assert read_back["metadata"] == {"name": "g", "namespace": "default"}
