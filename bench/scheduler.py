@@ -13,8 +13,10 @@ import random
 import time
 from datetime import UTC, datetime
 
+from corral.kinds.podgroups import GangKey
 from corral.kinds.types import Key, Obj
 from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.gangs import Gang
 from corral.scheduler.plan import Bind, Pending, Preempt, assign
 from corral.scheduler.profile import PROFILES
 from corral.scheduler.snapshot import Snapshot
@@ -55,7 +57,8 @@ def _between_pods(shape: str, labels: Obj) -> Obj:
     return {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": key, **selector}]}}}
 
 
-def _rate(machines: int, pods: int, shape: str, profile: str) -> float:
+def _rate(machines: int, pods: int, shape: str, profile: str, *, gangs: bool = False) -> float:
+    """Decisions a second; `gangs`: each hundred pods are placed together or not at all."""
     snapshot = Snapshot()
     for number in range(machines):
         snapshot.put_node(_node(number))
@@ -63,8 +66,9 @@ def _rate(machines: int, pods: int, shape: str, profile: str) -> float:
     cache, rng, bound = CandidateCache(snapshot, PROFILES[profile]), random.Random(1), 0
     start = time.perf_counter()
     for at in range(0, pods, 100):
+        gang = Gang(GangKey("scheduling.k8s.io", "default", f"gang-{at}"), min(100, pods - at)) if gangs else None
         pending = [
-            Pending(Key("default", pod["metadata"]["name"]), snapshot.classify(pod), 0, at + index)
+            Pending(Key("default", pod["metadata"]["name"]), snapshot.classify(pod), 0, at + index, gang)
             for index, pod in enumerate(objects[at : at + 100])
         ]
         bound += sum(isinstance(decision, Bind) for decision in assign(cache, pending, _NOW, rng))
@@ -117,6 +121,9 @@ def main() -> None:
             pods = min(options.pods, 8 * machines) if shape in _BETWEEN_PODS else options.pods
             results[name] = _rate(machines, pods, shape, "spreading")
     results["5,000 machines, basic pods, packing, decisions/s"] = _rate(5_000, options.pods, "basic", "packing")
+    in_gangs = _rate(5_000, options.pods, "basic", "spreading", gangs=True)
+    results["5,000 machines, basic pods in gangs of 100, decisions/s"] = in_gangs
+    results["gangs of 100 / pods one by one"] = in_gangs / results["5,000 machines, basic pods, decisions/s"]
     for shape, floor in _KUBE_SCHEDULER_FLOORS.items():
         figure = results[f"5,000 machines, {shape} pods, decisions/s"]
         results[f"5,000 machines, {shape} / kube-scheduler's floor"] = figure / floor
