@@ -194,15 +194,14 @@ def compact_command(
 ) -> None:
     """Take machines away at random, and pack what is left anew, until the load no longer fits.
 
-    NEEDED is the 90th percentile of the trials: what to go by to be reasonably sure. BOUND is the volume: fewer could
-    not do if pods were liquid. A load that is too large is tried on several such cells. The measure is that of Borg.
+    NEEDED is the 90th percentile of the trials: what to go by to be reasonably sure. BOUND is how many would do if all
+    pods were liquid. A load that is too large is tried on several such cells. The measure is Borg's (EuroSys'15, 5.1).
     """
     chosen = _chosen(profiles)
     pods = [pod for pod in scenario.pods if asks(pod)]
     found: dict[str, Compaction] = {}
     with bar("packing") as progress:
         for profile in chosen:
-            # The same orders for each profile.
             rng, before = random.Random(seed), len(found) * trials
 
             def told(done: int, _: int, before: int = before) -> None:

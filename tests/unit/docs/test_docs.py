@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from corral.app.main import COMMANDS
+from corral.app.main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,3 +52,13 @@ def test_every_room_is_in_the_architecture() -> None:
     rooms = [path.name for path in (ROOT / "src" / "corral").iterdir() if (path / "__init__.py").exists()]
     missing = [room for room in rooms if f"| `{room}` |" not in text]
     assert not missing, f"docs/architecture.md does not mention {missing}"
+
+
+def test_the_simulators_document_shows_what_it_says() -> None:
+    """The commands that do not compare profiles: those change with every profile that is tuned."""
+    shown = dict(block.removeprefix("$ corral ").split("\n", 1) for block in blocks(ROOT / "docs" / "simulator.md"))
+    files = {f"{name}.csv": str(ROOT / "examples" / "simulator" / f"{name}.csv") for name in ("machines", "workloads")}
+    for command, output in shown.items():
+        if "profile" not in command and "compact" not in command and "policy" not in command:
+            arguments = [files.get(word, word) for word in command.split()]
+            assert CliRunner().invoke(cli, arguments).stdout == output

@@ -150,18 +150,16 @@ def draw_compactions(found: Mapping[str, Compaction], machines: int, path: Path)
             axis.scatter(one.needed, [row] * len(one.needed), s=26, color=colour, alpha=0.6, edgecolors="none")
             axis.scatter([one.result], [row], marker="|", s=420, color=colour, linewidths=2.5, zorder=3)
             axis.text(one.result, row + 0.2, f"{one.result:,}", color=colour, fontweight="bold", ha="center")
-        bound = max(one.bound for one in found.values())
-        lines = [(bound, f"volume bound {bound:,}", "--")]
+        bounds = [found[name].bound for name in names]
+        axis.scatter(bounds, range(len(names)), marker="|", s=900, color=_FAINT, linewidths=1.4, label="volume bound")
         if machines <= 1.5 * max(max(one.needed) for one in found.values()):
-            lines.append((machines, f"there are {machines:,}", "-"))
-        for value, text, style in lines:
-            axis.axvline(value, color=_FAINT, lw=1.2, ls=style, zorder=0, label=text)
+            axis.axvline(machines, color=_FAINT, lw=1.2, ls="--", zorder=0, label=f"there are {machines:,}")
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(-0.6, len(names) - 0.3)
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="x")
         axis.set_xlabel("machines that hold the load (dots: trials; bar: 90th percentile)")
-        axis.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, fontsize=9, handlelength=2)
+        axis.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, fontsize=9, handlelength=2, markerscale=0.4)
         figure.suptitle("How few machines would do", x=0.01, ha="left", fontweight="bold")
 
 

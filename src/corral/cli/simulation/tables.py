@@ -127,7 +127,7 @@ def _more(count: int, wide: bool, noun: str) -> Iterator[str]:
 
 def failure_words(failure: Failure, *, wide: bool) -> Iterator[str]:
     """`corral simulate fail`."""
-    names = ", ".join(failure.died) if len(failure.died) <= _NAMED else many(len(failure.died), "machine")
+    names = ", ".join(failure.died) if len(failure.died) <= _NAMED else f"{len(failure.died):,}"
     lost = sum(loss.lost for loss in failure.bands)
     displaced = sum(loss.displaced for loss in failure.bands)
     head = f"{names} of {many(failure.before.machines, 'machine')} die: {many(displaced, 'pod')} must move"
@@ -158,8 +158,8 @@ def compaction_words(found: Mapping[str, Compaction], machines: int, pods: int) 
     rows = []
     for name, one in found.items():
         counts = (one.result, min(one.needed), max(one.needed), one.bound)
-        rows.append([name, *(f"{count:,}" for count in counts), f"{one.result / max(one.bound, 1):.3f}"])
-    yield columns(["PROFILE", "NEEDED", "MIN", "MAX", "BOUND", "NEEDED/BOUND"], rows)
+        rows.append([name, *(f"{count:,}" for count in counts)])
+    yield columns(["PROFILE", "NEEDED", "MIN", "MAX", "BOUND"], rows)
 
 
 def timeline_words(line: Timeline, *, wide: bool) -> Iterator[str]:
@@ -194,19 +194,19 @@ def policy_words(fits: Sequence[Fit]) -> Iterator[str]:
     """`corral simulate policy`."""
     used = (use.name for use in fits[0].after.resources if any(_use(fit, use.name).used for fit in fits))
     names = [name for name in used if name != PODS]
-    header = ["PROFILE", "PLACED", "STAY OUT", "MACHINES IN USE", *(f"{name.upper()} STRANDED" for name in names)]
+    header = [
+        "PROFILE",
+        "PLACED",
+        "STAY OUT",
+        "MACHINES IN USE",
+        *(f"{name.upper()} USED (STRANDED)" for name in names),
+    ]
     rows = []
     for fit in fits:
         uses = [_use(fit, name) for name in names]
-        rows.append(
-            [
-                fit.profile,
-                f"{len(fit.outcome.placed):,}",
-                f"{len(fit.outcome.refused):,}",
-                f"{fit.after.in_use:,}",
-                *(f"{use.share(use.stranded):.1%}" for use in uses),
-            ]
-        )
+        counts = (len(fit.outcome.placed), len(fit.outcome.refused), fit.after.in_use)
+        shares = (f"{use.share(use.used):.1%} ({use.share(use.stranded):.1%})" for use in uses)
+        rows.append([fit.profile, *(f"{count:,}" for count in counts), *shares])
     yield columns(header, rows)
 
 
