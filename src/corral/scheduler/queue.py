@@ -9,7 +9,7 @@ its members do, so it is not retried at once when something changes, but after a
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from corral.base.backoff import Backoff
@@ -35,6 +35,8 @@ class _Item:
     decided: float = 0.0
     refused: bool = False
     ready: bool = True
+    until: float = 0.0
+    """When it stops resting, unless it is ready."""
 
 
 class PodQueue:
@@ -155,13 +157,12 @@ class PodQueue:
 
     def retry_class(self, pod_class: PodClass) -> None:
         """Something changed that lets this class fit: its refused pods are ready at once, gangs after a back-off."""
-        for key in list(self._refused.get(pod_class, ())):
-            item = self._items[key]
-            if item.gang is not None:
-                self._rest(item, item.decided + _BACKOFF.delay(item.attempts - 1))
-                continue
-            self._unrefuse(item)
-            self._make_ready(item)
+        refused = [self._items[key] for key in self._refused.get(pod_class, ())]
+        self._retry_later(item for item in refused if item.gang is not None)
+        for item in refused:
+            if item.gang is None:
+                self._unrefuse(item)
+                self._make_ready(item)
 
     def retry(self, key: Key) -> None:
         """Something changed that may let this pod fit: if it was refused, it is ready at once."""
@@ -180,9 +181,19 @@ class PodQueue:
 
     def retry_all(self) -> None:
         """The machines changed, so that a refusal may have other reasons now: retry each pod after its back-off."""
-        for key in itertools.chain.from_iterable(self._refused.values()):
-            item = self._items[key]
-            self._rest(item, item.decided + _BACKOFF.delay(item.attempts - 1))
+        self._retry_later(self._items[key] for keys in self._refused.values() for key in keys)
+
+    def _retry_later(self, items: Iterable[_Item]) -> None:
+        """Let the items rest no longer than their back-off; one member stands for its gang."""
+        gangs: set[GangKey] = set()
+        for item in items:
+            if item.gang in gangs:
+                continue
+            if item.gang is not None:
+                gangs.add(item.gang)
+            until = item.decided + _BACKOFF.delay(item.attempts - 1)
+            if not item.ready and item.until > until:
+                self._rest(item, until)
 
     def next_time(self) -> float | None:
         """When the next rest ends; None if nothing rests."""
@@ -208,7 +219,7 @@ class PodQueue:
         heapq.heappush(self._ready, (self._order(pending), item.token, pending.key))
 
     def _rest(self, item: _Item, until: float) -> None:
-        item.token, item.ready = next(self._tokens), False
+        item.token, item.ready, item.until = next(self._tokens), False, until
         self._join_gang(item)
         heapq.heappush(self._resting, (until, item.token, item.pending.key))
 
