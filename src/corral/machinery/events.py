@@ -25,6 +25,7 @@ _BURST = 25.0
 _REFILL_PER_SECOND = 1 / 300
 _MESSAGE_BYTES = 1024
 """The API's own limit on an event's message."""
+_MORE = " ..."
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class _Said:
     reason: str
     message: str
     time: str
+    action: str = ""
+    related: Obj | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -81,17 +84,40 @@ class EventRecorder:
         """
         self.record(obj, type, reason, message, field_path=field_path)
 
-    def record(self, obj: Obj, type: str, reason: str, message: str, *, field_path: str = "") -> None:
-        """`event` for callers that do not await."""
+    def record(
+        self,
+        obj: Obj,
+        type: str,
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+        action: str = "",
+        related: Obj | None = None,
+    ) -> None:
+        """`event` for callers that do not await.
+
+        Args:
+            action: what was done or tried, in one CamelCase word.
+            related: another object that has to do with it.
+        """
         regarding = reference(obj)
         if field_path:
             regarding["fieldPath"] = field_path
         if not self._admit(regarding.get("uid") or f"{regarding.get('namespace', '')}/{regarding.get('name')}"):
             self.dropped += 1
             return
-        message = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
+        said = _Said(
+            regarding,
+            type,
+            reason,
+            _shortened(message),
+            rfc3339(self._clock.now()),
+            action,
+            reference(related) if related is not None else None,
+        )
         try:
-            self._queue.put_nowait(_Said(regarding, type, reason, message, rfc3339(self._clock.now())))
+            self._queue.put_nowait(said)
         except asyncio.QueueFull:
             self.dropped += 1
 
@@ -162,6 +188,8 @@ class EventRecorder:
                 "reason": said.reason,
                 "message": said.message,
                 "source": source,
+                **({"action": said.action} if said.action else {}),
+                **({"related": said.related} if said.related is not None else {}),
                 "reportingComponent": self._component,
                 "reportingInstance": self._host,
                 "firstTimestamp": said.time,
@@ -170,6 +198,14 @@ class EventRecorder:
             },
         )
         return _Written(namespace, name, 1)
+
+
+def _shortened(message: str) -> str:
+    """The message, or as much of it as the API takes and a sign that there was more."""
+    encoded = message.encode()
+    if len(encoded) <= _MESSAGE_BYTES:
+        return message
+    return encoded[: _MESSAGE_BYTES - len(_MORE)].decode(errors="ignore") + _MORE
 
 
 def reference(obj: Obj) -> Obj:

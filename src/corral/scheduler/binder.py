@@ -131,7 +131,8 @@ class Binder:
                 _log.warning("cannot preempt %s: %s", key, error)
                 return
         by = pod["metadata"].get("uid", "")
-        self._recorder.record(victim, "Normal", "Preempted", f"Preempted by pod {by} on node {node}")
+        message = f"Preempted by pod {by} on node {node}"
+        self._recorder.record(victim, "Normal", "Preempted", message, action="Preempting", related=pod)
 
     async def report(self, pod: Obj, message: str, *, nominated: str = "") -> None:
         """Say on the pod, and in an event, why it is not placed.
@@ -141,7 +142,7 @@ class Binder:
 
         As long as the reason persists the event is counted up, while the pod, which says so already, is left alone.
         """
-        self._recorder.record(pod, "Warning", "FailedScheduling", message)
+        self._recorder.record(pod, "Warning", "FailedScheduling", message, action="Scheduling")
         status: Obj = {}
         condition = _refusal(pod, message, rfc3339(self._clock.now()))
         if condition is not None:
@@ -170,7 +171,8 @@ class Binder:
                 await self._quiet_or_late()
                 for _ in range(min(_ANNOUNCED_AT_ONCE, len(self._bound))):
                     pod, node = self._bound.popleft()
-                    self._recorder.record(pod, "Normal", "Scheduled", f"Successfully assigned {key_of(pod)} to {node}")
+                    message = f"Successfully assigned {key_of(pod)} to {node}"
+                    self._recorder.record(pod, "Normal", "Scheduled", message, action="Binding")
                 await self._recorder.drain()
 
     async def _quiet_or_late(self) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from corral.kinds.podgroups import GangKey
 from corral.kinds.types import Key
 from corral.scheduler.candidates import CandidateCache
+from corral.scheduler.futility import TERMINATING, futility
 from corral.scheduler.gangs import Gang
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.preemption import Budget, Eviction, Victims, find_victims, spend, waits_for_victims
@@ -61,10 +62,17 @@ class Refuse:
     """What the pod's gang lacks, if the pod belongs to one; the reasons are those of one of its members."""
     obstacle: str = ""
     """Why it could go nowhere whatever the machines, if so."""
+    preemption: str = ""
+    """Why it would not help to make others go, if that was looked at."""
 
     @property
     def message(self) -> str:
         """What the event says, in kube-scheduler's words."""
+        return f"{self.summary} preemption: {self.preemption}" if self.machines and self.preemption else self.summary
+
+    @property
+    def summary(self) -> str:
+        """The message without what it says of preemption."""
         text = "no nodes available to schedule pods"
         if self.machines and self.obstacle:
             text = f"0/{self.machines} nodes are available: {self.obstacle}."
@@ -177,9 +185,12 @@ class _Turn:
         refusal = replace(known, pod=pod.key) if known else self._refuse(pod)
         if nominated and waits_for_victims(snapshot, pod.pod_class, nominated):
             snapshot.nominate(pod.key, pod.pod_class, nominated)
-            return refusal
+            return replace(refusal, preemption=TERMINATING)
         victims = None if known else self._find_victims(pod.pod_class, self._budgets)
         if victims is None:
+            if not known:
+                why_not = futility(snapshot, pod.pod_class, self._cache.profile_of(pod.pod_class))
+                refusal = replace(refusal, preemption=why_not)
             self._refusals[pod.pod_class] = snapshot.used.end, refusal
             return refusal
         # The next pod of this turn must not break a budget that this one has used up.

@@ -221,7 +221,7 @@ class Scheduler:
         except (VolumeBindingError, StatusError, OSError) as error:
             _log.info("cannot bind the volumes of %s on %s, will decide anew: %s", key, node, error)
             message = f'running PreBind plugin "VolumeBinding": binding volumes: {error}'
-            self._recorder.record(pod, "Warning", "FailedScheduling", message)
+            self._recorder.record(pod, "Warning", "FailedScheduling", message, action="Scheduling")
             self._bound(Outcome(key, pod["metadata"].get("uid", ""), bound=False))
             return
         await self._binder.bind(pod, node, decision.devices)
@@ -344,7 +344,8 @@ class Scheduler:
             self._take_in(key, pod)
         except (ValueError, StatusError) as error:
             self._queue.discard(key)
-            self._recorder.record(pod, "Warning", "FailedScheduling", f"cannot read what the pod asks for: {error}")
+            message = f"cannot read what the pod asks for: {error}"
+            self._recorder.record(pod, "Warning", "FailedScheduling", message, action="Scheduling")
             _log.warning("cannot schedule %s: %s", key, error)
 
     def _take_in(self, key: Key, pod: Obj) -> None:

@@ -5,12 +5,13 @@ The answer is plain JSON data: the command line prints it, and whoever wants to 
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from corral.base import quantities
 from corral.kinds.podspec import phase
 from corral.kinds.types import Obj, key_of
 from corral.scheduler.filters.unschedulable import CORDONED
+from corral.scheduler.futility import futility
 from corral.scheduler.plan import Refuse, refuse
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.profile import RESOURCES, SPREADING, Profile
@@ -81,6 +82,8 @@ def explain(
         story["message"] = group or (held[0] if held else "the pod is about to be assigned")
         return story
     refusal: Refuse = refuse(snapshot, key, pod_class, profile)
+    if not nominated:
+        refusal = replace(refusal, preemption=futility(snapshot, pod_class, profile))
     story["message"] = group or refusal.message
     if verdicts:
         closest = min(verdicts, key=_distance)

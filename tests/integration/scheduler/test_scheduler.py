@@ -28,6 +28,7 @@ async def test_a_pod_is_bound_and_an_event_says_so(cell: Cell) -> None:
     assert await cell.bound("p") == "a"
     event = await cell.event("p", "Scheduled")
     assert (event["type"], event["message"]) == ("Normal", "Successfully assigned default/p to a")
+    assert event["action"] == "Binding"
     assert event["source"]["component"] == "default-scheduler"
     assert scheduler.why("default", "p")["node"] == "a"
     with pytest.raises(StatusError, match='pods "none" not found'):
@@ -37,10 +38,15 @@ async def test_a_pod_is_bound_and_an_event_says_so(cell: Cell) -> None:
 async def test_a_refused_pod_says_why_and_is_bound_when_a_machine_comes(cell: Cell) -> None:
     scheduler = await cell.schedule()
     await cell.add(node("a", cpu="1"), node("b", taints=["gpu=yes:NoSchedule"]), pod("p", cpu="2"))
-    message = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {gpu: yes}."
+    message = (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s). "
+        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    )
     condition = await cell.refused("p", message)
     assert condition["reason"] == "Unschedulable"
-    assert (await cell.event("p", "FailedScheduling"))["reason"] == "FailedScheduling"
+    event = await cell.event("p", "FailedScheduling")
+    assert (event["type"], event["action"], event["message"]) == ("Warning", "Scheduling", message)
+    assert event["reportingComponent"] == "default-scheduler"
     assert scheduler.why("default", "p")["closest"]["missing"] == {"cpu": "1"}
     await cell.add(node("c"))
     assert await cell.bound("p") == "c"
@@ -197,7 +203,9 @@ async def test_a_more_important_pod_gets_its_room_when_the_victim_is_gone(cell: 
     assert (conditions.get(victim, "DisruptionTarget") or {})["reason"] == "PreemptionByScheduler"
     await cell.until("high", lambda found: found.get("status", {}).get("nominatedNodeName") == "a")
     assert "less important pods are being ended on a" in " ".join(scheduler.why("default", "high")["hints"])
-    assert (await cell.event("low", "Preempted"))["message"].endswith("on node a")
+    event = await cell.event("low", "Preempted")
+    assert event["message"].endswith("on node a")
+    assert (event["action"], event["related"]["name"]) == ("Preempting", "high")
     assert not is_bound(await cell.client.get(PODS, "high", "default"))
     await cell.client.delete(PODS, "low", "default", grace=0)
     assert await cell.bound("high") == "a"

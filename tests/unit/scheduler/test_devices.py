@@ -79,7 +79,8 @@ def test_a_part_fits_on_a_device_or_not_at_all() -> None:
     put(snapshot, asking("p2", milli=600), "a")
     (decision,) = decide(snapshot, asking("q", milli=500))
     assert decision.message == (
-        "0/1 nodes are available: 1 Insufficient corral.dev/gpu-milli (enough in sum, but not on one device)."
+        "0/1 nodes are available: 1 Insufficient corral.dev/gpu-milli (enough in sum, but not on one device). "
+        "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
     )
     (decision,) = decide(snapshot, asking("q", milli=400))
     assert isinstance(decision, Bind)

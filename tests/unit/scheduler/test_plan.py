@@ -91,8 +91,10 @@ def test_a_refusal_counts_machines_by_reason_in_kubernetes_words() -> None:
     )
     (refusal,) = decide(snapshot, pod("p", cpu="2"))
     assert isinstance(refusal, Refuse)
-    expected = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {gpu: yes}."
-    assert refusal.message == expected
+    assert refusal.message == (
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). "
+        "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+    )
     (refusal,) = decide(Snapshot(), pod("p"))
     assert isinstance(refusal, Refuse)
     assert refusal.message == "no nodes available to schedule pods"

@@ -98,13 +98,17 @@ def message(decision: Decision) -> str:
     return decision.message
 
 
+def nobody(count: int) -> str:
+    return f"preemption: 0/{count} nodes are available: {count} No preemption victims found for incoming pod."
+
+
 def test_a_filter_refuses_and_explains_in_its_own_words() -> None:
     snapshot = snapshot_of(node("n1", labels={"color": "red"}), node("n2", labels={"color": "blue"}), node("n3"))
     profile = with_rules(Same())
     red, green = pod("p", labels={"color": "red"}), pod("q", labels={"color": "green"})
     first, second = decide(snapshot, profile, red, green)
     assert first == Bind(key_of(red), "n1")
-    assert message(second) == "0/3 nodes are available: 3 node(s) had another color."
+    assert message(second) == "0/3 nodes are available: 3 node(s) had another color. " + nobody(3)
     story = explain(snapshot, green, scheduler="s", profile=profile)
     assert [machine["reasons"] for machine in story["machines"]] == [["node(s) had another color"]] * 3
 

@@ -26,6 +26,7 @@ CONFLICT = "node(s) had volume node affinity conflict"
 NONE_FOUND = "node(s) didn't find available persistent volumes to bind"
 FAST = storage_class("fast")
 MADE = storage_class("made", provisioner="example.com/disks")
+HELPLESS = "preemption: 0/{0} nodes are available: {0} Preemption is not helpful for scheduling."
 
 
 def cell(*objects: Obj) -> Snapshot:
@@ -106,16 +107,16 @@ LOST["status"] = {"phase": "Lost"}
 def test_a_claim_that_no_machine_can_help(objects: list[Obj], why: str) -> None:
     snapshot = cell(node("a"), node("b"), *objects)
     assert verdicts(snapshot, user("p", "c")) == {"a": [why], "b": [why]}
-    assert refusal(snapshot, user("p", "c")) == f"0/2 nodes are available: {why}."
+    assert refusal(snapshot, user("p", "c")) == f"0/2 nodes are available: {why}. {HELPLESS.format(2)}"
 
 
 def test_the_claim_of_an_ephemeral_volume_is_made_by_a_controller_for_this_very_pod() -> None:
     wanted = pod("p", volumes=[{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}}])
     waiting = 'waiting for ephemeral volume controller to create the persistentvolumeclaim "p-scratch"'
-    assert refusal(cell(node("a")), wanted) == f"0/1 nodes are available: {waiting}."
+    assert refusal(cell(node("a")), wanted) == f"0/1 nodes are available: {waiting}. {HELPLESS.format(1)}"
     stranger = claim("p-scratch", volume="v", bound=True)
     why = "PVC default/p-scratch was not created for pod default/p (pod is not owner)"
-    assert refusal(cell(node("a"), stranger), wanted) == f"0/1 nodes are available: {why}."
+    assert refusal(cell(node("a"), stranger), wanted) == f"0/1 nodes are available: {why}. {HELPLESS.format(1)}"
     stranger["metadata"]["ownerReferences"] = [{"uid": "uid-p", "controller": True}]
     assert verdicts(cell(node("a"), stranger, volume("v", of="p-scratch")), wanted) == {"a": []}
 

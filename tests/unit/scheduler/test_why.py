@@ -23,7 +23,10 @@ def test_every_machine_says_everything_that_is_wrong() -> None:
         node("a", cpu="2500m"),
         node("b", cpu="1", taints=["gpu=yes:NoSchedule"], unschedulable=True),
     )
-    assert story["message"] == "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable."
+    assert story["message"] == (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. "
+        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    )
     assert [machine["name"] for machine in story["machines"]] == ["a", "b"]
     assert story["machines"][0] == {
         "name": "a",

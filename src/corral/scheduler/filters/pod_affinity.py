@@ -39,7 +39,7 @@ def _rules(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[str, NDArray[np.
     """Each reason to refuse, and the rows that it does not refuse; in the order of kube-scheduler's checks."""
     peers = pod.peers
     if peers.attracted:
-        yield _NOT_ATTRACTED, _where_attracted(snapshot, pod)
+        yield _NOT_ATTRACTED, where_attracted(snapshot, pod)
     for tie in peers.repelled:
         if tie.chosen:
             yield _REPELLED, _without(snapshot, tie, tie.chosen)
@@ -48,7 +48,7 @@ def _rules(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[str, NDArray[np.
             yield _REPELLED_BY_OTHERS, _without(snapshot, tie, tie.repels)
 
 
-def _where_attracted(snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_]:
+def where_attracted(snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_]:
     """In every topology a chosen pod must be in the row's domain. The first of a group that seeks its own kind only
     needs a machine that is in a domain at all."""
     ties = pod.peers.attracted

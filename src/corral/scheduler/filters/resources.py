@@ -26,11 +26,11 @@ class Resources:
         for name, amount in pod.requests.items():
             column = snapshot.columns[name]
             lacking = snapshot.requested[rows, column] + amount > snapshot.allocatable[rows, column]
-            reasons[_reason(name)] = int(lacking.sum())
+            reasons[reason_of(name)] = int(lacking.sum())
         return {reason: count for reason, count in reasons.items() if count}
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
-        return [_reason(name) for name in self.missing(snapshot, pod, row)]
+        return [reason_of(name) for name in self.missing(snapshot, pod, row)]
 
     def missing(self, snapshot: Snapshot, pod: PodClass, row: int) -> dict[str, int]:
         """How much of each resource the machine lacks: cpu in thousandths, everything else in whole units."""
@@ -43,5 +43,6 @@ class Resources:
         return lacking
 
 
-def _reason(resource: str) -> str:
+def reason_of(resource: str) -> str:
+    """What a machine that lacks the resource is refused for."""
     return "Too many pods" if resource == PODS else f"Insufficient {resource}"

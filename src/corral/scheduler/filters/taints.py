@@ -1,14 +1,15 @@
 """A tainted machine takes only pods that tolerate its taints."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.kinds.taints import Taint, untolerated
+from corral.kinds.taints import untolerated
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
+
+_REASON = "node(s) had untolerated taint"
 
 
 class Taints:
@@ -23,15 +24,9 @@ class Taints:
         return table[snapshot.taints]
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
-        reasons: Counter[str] = Counter()
-        for number, count in zip(*np.unique(snapshot.taints[rows], return_counts=True), strict=True):
-            reasons[_reason(untolerated(pod.tolerations, snapshot.taint_sets[number]))] += int(count)
-        return reasons
+        # Which taints is nothing that everybody who sees the pod may know (kubernetes/kubernetes#134740).
+        return {f"{_REASON}(s)": len(rows)}
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
         taint = untolerated(pod.tolerations, snapshot.taint_sets[snapshot.taints[row]])
-        return [] if taint is None else [_reason(taint)]
-
-
-def _reason(taint: Taint | None) -> str:
-    return f"node(s) had untolerated taint {taint}"
+        return [] if taint is None else [f"{_REASON} {taint}"]

@@ -19,7 +19,7 @@ from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.gangs import GangBook
-from corral.scheduler.plan import Bind, Pending, Preempt, assign
+from corral.scheduler.plan import Bind, Pending, Preempt, Refuse, Wait, assign
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.preemption import Budget, spend
 from corral.scheduler.profile import Profile
@@ -208,7 +208,7 @@ class SimulatedCell:
                         self._bind(decision, outcome)
                         continue
                     self.waiting.refuse(decision.pod)
-                    outcome.refused[decision.pod] = decision.message
+                    outcome.refused[decision.pod] = _words(decision)
                     if isinstance(decision, Preempt):
                         evicted |= self._push_out(decision.victims, outcome)
                 done += len(batch)
@@ -252,3 +252,7 @@ class SimulatedCell:
                 outcome.evicted.setdefault(key, self.snapshot.node_of(key))
             self.evict(key)
         return bool(there)
+
+
+def _words(decision: Refuse | Preempt | Wait) -> str:
+    return decision.summary if isinstance(decision, Refuse) else decision.message
