@@ -19,9 +19,9 @@ from corral.app.config import CellConfig
 from corral.app.manager import Manager
 from corral.base.clock import rfc3339
 from corral.client.client import Client
-from corral.kinds.resources import NODES, PODS
+from corral.kinds.resources import CLUSTER_QUEUES, LOCAL_QUEUES, NODES, PODS
 from corral.kinds.status import bad_request, method_not_allowed, not_found
-from corral.kinds.types import Obj
+from corral.kinds.types import Key, Obj
 from corral.store import backup
 
 BACKUP_PATH = "/apis/corral.dev/v1/backups/now"
@@ -39,6 +39,13 @@ def install(config: CellConfig, server: ApiServer, dialer: NodeDialer, sources: 
 
     async def why(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         answer = manager.scheduler.why(namespace, name)
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+    async def pending(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        answer = manager.queues.look(Key(namespace, name))
+        if answer is None:
+            resource = LOCAL_QUEUES if namespace else CLUSTER_QUEUES
+            raise not_found(resource.group, resource.plural, name)
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
     async def backups(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
@@ -82,5 +89,7 @@ def install(config: CellConfig, server: ApiServer, dialer: NodeDialer, sources: 
     server.extend(plural="sources", namespaced=True, verbs=("get", "update"), handler=sources.handle)
     server.extend(plural="plans", namespaced=True, verbs=("create",), handler=plans)
     server.extend(plural="pods", subresource="why", namespaced=True, verbs=("get",), handler=why)
+    server.extend(plural="localqueues", subresource="pending", namespaced=True, verbs=("get",), handler=pending)
+    server.extend(plural="clusterqueues", subresource="pending", namespaced=False, verbs=("get",), handler=pending)
     server.extend(plural="pods", subresource="files", namespaced=True, verbs=("get",), handler=files)
     server.extend(plural="nodes", subresource="images", namespaced=False, verbs=("create",), handler=images)

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": ("corral.cli.why", "Explain why something does not run, and what would change it."),
     "plan": ("corral.cli.plan", "Show where workloads would go, without creating them."),
     "simulate": ("corral.cli.simulate", "Ask what would happen: does it fit, what if machines die."),
+    "queue": ("corral.cli.queue", "Show queues: their quota, who waits, and about how long."),
     "status": ("corral.cli.status", "Show the cell: its server, machines and load."),
     "machine": ("corral.cli.machine", "List machines, and take one out of service and back."),
     "image": ("corral.cli.image", "Load and list the images of a cell's machines."),

@@ -28,6 +28,7 @@ from corral.store.fence import FENCE, Fence
 from corral.store.protocol import Entry, Store
 
 if TYPE_CHECKING:
+    from corral.batch.controller import QueueController
     from corral.scheduler.planner import Planner
     from corral.scheduler.profile import Profile
     from corral.scheduler.scheduler import Scheduler
@@ -76,6 +77,8 @@ class Manager:
         self.scheduler: Scheduler
         """The one that answers questions; it decides only while this server leads."""
         self.planner: Planner
+        self.queues: QueueController
+        """The one that answers questions, too."""
         self._make_scheduler(None)
 
     async def run(self) -> None:
@@ -99,7 +102,7 @@ class Manager:
         from corral.controllers.all import controllers
         from corral.machinery.runner import Runner
 
-        every = [*controllers(ca_pem=self._pki.ca_pem.decode()), *queue_controllers()]
+        every = [*controllers(ca_pem=self._pki.ca_pem.decode()), *queue_controllers(self.queues)]
         shared = self._client("system:kube-controller-manager", manager="kube-controller-manager")
         runner = Runner(shared, every, self._clock, rng=self._rng, client_for=self._controller_client, active=active)
         async with asyncio.TaskGroup() as parts:
@@ -117,9 +120,11 @@ class Manager:
         await election.hold()
 
     def _make_scheduler(self, active: asyncio.Event | None) -> None:
+        from corral.batch.controller import QueueController
         from corral.scheduler.planner import Planner
         from corral.scheduler.scheduler import Scheduler
 
+        self.queues = QueueController()
         client = self._client("system:kube-scheduler", manager="kube-scheduler")
         self.scheduler = Scheduler(
             client, clock=self._clock, rng=self._rng, profile=self._profile, others=self._profiles, active=active

@@ -1,16 +1,19 @@
 """Who gets quota now, and whose is taken for it. Pure: the same state gives the same decisions.
 
-Every open queue offers its head. Of the heads that can borrow from each other the one goes first whose
-queue's dominant share would be the smallest, level by level down the cohort tree; then the more important, then the
-older one. A head that fits takes its quota at once, so the next one is judged by what is left. One that must preempt
-names its victims, and its quota is set aside, though it gets it only when they have stopped. A StrictFIFO queue ends at
-its first head that gets nothing, and that head keeps others from borrowing what it waits for within its queue's own
-quota; a BestEffortFIFO queue goes on to the next.
+Every open queue offers its head. Of the heads that can borrow from each other the one goes first whose queue's
+dominant share would be the smallest, level by level down the cohort tree; then the more important, then the older one.
+Where a queue has borrowWithinCohort, priority decides instead, after those that need not borrow: preempting by
+priority and admitting by shares would undo each other for ever.
+
+A head that fits takes its quota at once, so the next one is judged by what is left. One that must preempt names its
+victims and goes before all others from then on; its quota is set aside until they have stopped. A StrictFIFO queue
+ends at its first head that gets nothing, and that head keeps others from borrowing what it waits for within its queue's
+own quota; a BestEffortFIFO queue goes on to the next.
 
 Source: kubernetes-sigs/kueue, pkg/scheduler, with fair sharing always on (docs/decisions/0011).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,10 +40,12 @@ def admit(state: State, now: datetime) -> Decisions:
     return _Round(state, now).run()
 
 
-def lines(waiting: Iterable[Waiting]) -> dict[str, list[Waiting]]:
-    """The workloads that are considered, by queue, each in its order."""
+def lines(state: State) -> dict[str, list[Waiting]]:
+    """The workloads that are considered, by queue, each in its order. Whoever has preempted others comes first, except
+    in a StrictFIFO queue, where nothing goes before its elders."""
+    strict = {queue.name for queue in state.queues if queue.strict}
     found: dict[str, list[Waiting]] = {}
-    for workload in sorted(waiting, key=lambda workload: workload.place):
+    for workload in sorted(state.waiting, key=lambda one: (not one.first or one.queue in strict, one.place)):
         if not workload.closed:
             found.setdefault(workload.queue, []).append(workload)
     return found
@@ -72,12 +77,14 @@ class _Round:
         self._state = state
         self._now = now
         self._tree = tree_of(state)
-        by_queue = lines(state.waiting)
+        by_queue = lines(state)
         self._lines = [
             _Line(queue, [workload for workload in by_queue.get(queue.name, ()) if self._is_due(workload)])
             for queue in sorted(state.queues, key=lambda queue: queue.name)
             if not queue.closed
         ]
+        self._by_priority = {self._tree.root(queue.name) for queue in state.queues if queue.preemption.borrowing}
+        """Cohorts in which priority goes before fairness, because a queue may preempt others while it borrows."""
         self._failed: dict[tuple[str, object], Assignment] = {}
         """Shapes that got nothing in a queue: quota only gets scarcer within a round, so neither will their like."""
         self._admitted: list[Admit] = []
@@ -127,7 +134,11 @@ class _Round:
         for offer in offers:
             roots.setdefault(self._tree.root(offer.line.queue.name), []).append(offer)
         # Different roots share nothing, so their order does not matter.
-        return self._winner(next(iter(roots.values())), 1)
+        root, together = next(iter(roots.items()))
+        together = [offer for offer in together if offer.workload.first] or together
+        if root in self._by_priority:
+            return min(together, key=lambda offer: (offer.assignment.borrows, offer.workload.place))
+        return self._winner(together, 1)
 
     def _winner(self, offers: Sequence[_Offer], depth: int) -> _Offer:
         """Of offers below one node: those of each child have found their winner; the smallest share is the best."""
@@ -156,7 +167,8 @@ class _Round:
                 self._admitted.append(Admit(workload.key, queue.name, assignment.pod_sets, assignment.borrows))
             # Else somebody was quicker since it was judged: it is judged anew.
             return
-        targets = find_targets(workload, assignment, queue, self._state.holding, self._tree)
+        fair = self._tree.root(queue.name) not in self._by_priority
+        targets = find_targets(workload, assignment, queue, self._state.holding, self._tree, fair=fair)
         if not targets:
             self._pass_over(line, workload, assignment)
             return

@@ -6,6 +6,6 @@ from corral.batch.pods import QueuedPodController
 from corral.machinery.api import Controller
 
 
-def controllers() -> list[Controller]:
-    """A new set, for one `Runner`."""
-    return [QueueController(), QueuedJobController(), QueuedPodController()]
+def controllers(queues: QueueController) -> list[Controller]:
+    """A new set, for one `Runner`, around the controller that also answers questions about queues."""
+    return [queues, QueuedJobController(), QueuedPodController()]

@@ -5,12 +5,15 @@ make one more look, and the runner shows a look its own writes before it starts 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
 
-from corral.batch import report, workloads
+from corral.batch import pending, report, workloads
 from corral.batch.admission import admit, tree_of
+from corral.batch.eta import OBSERVED, Finish
 from corral.batch.model import Decisions, Holding, Wait, Waiting
+from corral.batch.pending import finish_of
 from corral.batch.views import Objects, World, is_evicted, is_reserving
 from corral.client.informer import Informer
 from corral.kinds import conditions
@@ -22,7 +25,7 @@ from corral.kinds.resources import (
     RESOURCE_FLAVORS,
     WORKLOADS,
 )
-from corral.kinds.status import StatusError
+from corral.kinds.status import StatusError, unavailable
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
 from corral.machinery.status import write_status
@@ -44,6 +47,10 @@ class QueueController:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], Waiting | Holding] = {}
+        self._finishes: dict[str, deque[Finish]] = {}
+        """The last of each queue: they outlive the Workloads themselves."""
+        self._seen: set[str] = set()
+        """Uids of finished Workloads that are in there."""
 
     def start(self, tools: Tools) -> None:
         """Take the tools."""
@@ -57,6 +64,7 @@ class QueueController:
         """One look at all queues."""
         now = self._tools.clock.now()
         world = self.world()
+        self._observe(world)
         decisions = admit(world.state, now)
         by_key = {key_of(workload): workload for workload in world.workloads}
         lost = await self._perform(self._writes(world, decisions, by_key, now))
@@ -65,6 +73,30 @@ class QueueController:
             return Temporary("somebody else wrote meanwhile")
         times = [one.not_before for one in world.state.waiting if one.not_before is not None and one.not_before > now]
         return Requeue((min(times) - now).total_seconds()) if times else Done()
+
+    def _observe(self, world: World) -> None:
+        """Remember what has ended since the last look."""
+        by_uid = {workload["metadata"]["uid"]: workload for workload in world.finished}
+        new = [finish_of(workload) for uid, workload in by_uid.items() if uid not in self._seen]
+        self._seen = set(by_uid)
+        for finish in sorted((one for one in new if one is not None), key=lambda one: one.at):
+            self._finishes.setdefault(finish.queue, deque(maxlen=OBSERVED)).append(finish)
+
+    def look(self, key: Key) -> Obj | None:
+        """What is to be said of the LocalQueue `key`, or of the ClusterQueue if it has no namespace; None if there is
+        no such queue.
+
+        Raises:
+            StatusError: 503, the copies of the objects are not there yet.
+        """
+        if not hasattr(self, "_tools"):
+            raise unavailable("the controllers are starting")
+        world, now = self.world(), self._tools.clock.now()
+        self._observe(world)
+        finishes = [finish for seen in self._finishes.values() for finish in seen]
+        if key.namespace:
+            return pending.local_queue(world, key, finishes, now)
+        return pending.cluster_queue(world, key.name, finishes, now)
 
     def world(self) -> World:
         """All objects as they are now."""

@@ -137,6 +137,9 @@ class Waiting:
     pod_sets: tuple[PodSet, ...]
     closed: str = ""
     not_before: datetime | None = None
+    first: bool = False
+    """Others have been preempted for it: it goes before the rest of its cohort, or somebody else would take what was
+    freed, and it would preempt again."""
     shape: object = None
     """Equal for workloads that ask for the same; None if that is not known."""
 

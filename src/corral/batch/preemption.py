@@ -3,7 +3,8 @@
 Within its own queue a workload takes from what is less important. From other queues it takes only what they borrow, and
 only so far as that is fair: the share of its own queue, with it, must not exceed what the other queue is left with, or,
 if that is not enough, must be less than what the other had. A queue that stays within its own quota has the share 0,
-so it always gets that back. Then whatever need not have been taken is given back, last taken first.
+so it always gets that back. Then whatever need not have been taken is given back, last taken first; and if somebody
+would be left so poor that it could take everything back, nothing is taken.
 
 Source: kubernetes-sigs/kueue, KEP-1714 (rules S2-a and S2-b) and pkg/scheduler/preemption. Where queues are in
 different branches of a cohort tree, the shares compared are those of the two branches where they part.
@@ -31,10 +32,13 @@ class Target:
 
 
 def find_targets(
-    workload: Waiting, assignment: Assignment, queue: Queue, holding: Sequence[Holding], tree: Tree
+    workload: Waiting, assignment: Assignment, queue: Queue, holding: Sequence[Holding], tree: Tree, *, fair: bool
 ) -> list[Target]:
-    """The workloads to preempt so that `workload` fits as assigned; none if that cannot be. `tree` is left as found."""
-    search = _Search(workload, assignment, queue, tree)
+    """The workloads to preempt so that `workload` fits as assigned; none if that cannot be. `tree` is left as found.
+
+    If not `fair`, shares do not count: a queue takes back its own, and more only by `borrowWithinCohort`.
+    """
+    search = _Search(workload, assignment, queue, tree, fair=fair)
     own = [held for held in holding if held.queue == queue.name and search.may_take_own(held)]
     others = [held for held in holding if held.queue != queue.name and search.may_reclaim(held)]
     found = search.run([*own, *others])
@@ -45,7 +49,8 @@ def find_targets(
 class _Search:
     """Takes workloads out of the tree until the new one fits."""
 
-    def __init__(self, workload: Waiting, assignment: Assignment, queue: Queue, tree: Tree) -> None:
+    def __init__(self, workload: Waiting, assignment: Assignment, queue: Queue, tree: Tree, *, fair: bool) -> None:
+        self._fair = fair
         self._workload = workload
         self._usage = assignment.usage
         self._scarce = assignment.scarce
@@ -87,11 +92,11 @@ class _Search:
         for held in sorted(candidates, key=_order):
             by_queue.setdefault(held.queue, []).append(held)
         refused = self._first_pass(by_queue)
-        if not self._fits() and not self._second_pass(refused):
+        if not self._fits() and not (self._fair and self._second_pass(refused)):
             self.restore()
             return []
         self._give_back()
-        return list(self._taken)
+        return list(self._taken) if self._is_even() else []
 
     def _first_pass(self, by_queue: dict[str, list[Holding]]) -> dict[str, list[Holding]]:
         """Take while it is fair by what the other is left with, from whoever has the largest share. Returns what was
@@ -108,7 +113,7 @@ class _Search:
                 by_queue.pop(name, None)
             else:
                 own, _, left = self._shares(held)
-                if own <= left:
+                if own == 0 or (self._fair and own <= left):
                     self._take(held, FAIR if own else RECLAIM)
                 elif self._below is not None and held.priority < self._below:
                     self._take(held, BORROWING)
@@ -155,6 +160,19 @@ class _Search:
                 self._taken.remove(target)
             else:
                 self._tree.remove(target.holding.queue, target.holding.usage)
+
+    def _is_even(self) -> bool:
+        """Whether each that was taken for fairness would, were it to come back, make its side no poorer than the new
+        workload makes its own: else it would preempt in turn, which can happen where several were taken from one."""
+        for target in self._taken:
+            if target.reason == FAIR:
+                held = target.holding
+                mine, other = self._tree.path(self._queue.name), self._tree.path(held.queue)
+                common = next(name for name in mine if name in other)
+                own = self._tree.shares(self._queue.name, self._usage)[mine.index(common)]
+                if self._tree.shares(held.queue, held.usage)[other.index(common)] < own:
+                    return False
+        return True
 
     def restore(self) -> None:
         """Put back what was taken."""

@@ -4,6 +4,7 @@ What this cell does not do closes a queue instead of being passed over in silenc
 not exist here, so a queue that names one is inactive, with the reason and the words that Kueue has for that.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -32,6 +33,8 @@ from corral.kinds.types import Key, Obj, key_of
 
 SERIAL: Final = "corral.dev/serial"
 """Annotation of a Workload: orders those that were created in the same second."""
+
+_PREEMPTOR: Final = re.compile(r"\(UID: ([^),]+)")
 
 
 class Closed(NamedTuple):
@@ -235,7 +238,7 @@ def read_pod_set(obj: Obj) -> PodSet:
     )
 
 
-def read_waiting(workload: Obj, queue: str, why: str = "") -> Waiting:
+def read_waiting(workload: Obj, queue: str, why: str = "", *, first: bool = False) -> Waiting:
     """A Workload that waits in the ClusterQueue `queue`; `why` keeps it from being considered."""
     at = ((workload.get("status") or {}).get("requeueState") or {}).get("requeueAt")
     spec = workload["spec"]
@@ -248,14 +251,15 @@ def read_waiting(workload: Obj, queue: str, why: str = "") -> Waiting:
         pod_sets,
         why,
         parse_rfc3339(at) if at else None,
+        first,
         repr(pod_sets),
     )
 
 
-def _waiting(workload: Obj, queue: str, why: str) -> Waiting:
+def _waiting(workload: Obj, queue: str, why: str, first: bool) -> Waiting:
     """As `read_waiting`; a Workload that cannot be read must not keep the others from being admitted."""
     try:
-        return read_waiting(workload, queue, why)
+        return read_waiting(workload, queue, why, first=first)
     except (ValueError, TypeError, KeyError, StatusError) as error:
         words = f"The workload cannot be read: {error}"
         return Waiting(key_of(workload), workload["metadata"]["uid"], queue, place_of(workload), (), words)
@@ -266,6 +270,22 @@ def _selector(queue: Obj) -> LabelSelector:
         return LabelSelector.from_object((queue.get("spec") or {}).get("namespaceSelector"))
     except StatusError:
         return LabelSelector(nothing=True)
+
+
+def _since(workload: Obj, kind: str) -> str:
+    return str((conditions.get(workload, kind) or {}).get("lastTransitionTime") or "")
+
+
+def _preemptors(workloads: Iterable[Obj]) -> dict[str, str]:
+    """The uids of those for whom others were last preempted and have not come back, and when that was. Whoever has had
+    quota since then has got what it was done for."""
+    found: dict[str, str] = {}
+    for workload in workloads:
+        if is_evicted(workload) and conditions.is_true(workload, "Preempted"):
+            named = _PREEMPTOR.search((conditions.get(workload, "Preempted") or {}).get("message") or "")
+            if named is not None:
+                found[named[1]] = max(found.get(named[1], ""), _since(workload, "Preempted"))
+    return found
 
 
 class World:
@@ -279,7 +299,10 @@ class World:
         self.flavors = {obj["metadata"]["name"]: obj for obj in objects.flavors}
         self.cluster_queues = {obj["metadata"]["name"]: obj for obj in objects.cluster_queues}
         self.local_queues = {key_of(obj): obj for obj in objects.local_queues}
-        self.workloads = [obj for obj in objects.workloads if not is_finished(obj)]
+        self.workloads: list[Obj] = []
+        self.finished: list[Obj] = []
+        for obj in objects.workloads:
+            (self.finished if is_finished(obj) else self.workloads).append(obj)
         self._namespaces = {obj["metadata"]["name"]: obj["metadata"].get("labels") or {} for obj in objects.namespaces}
         self._closed = {name: closed(obj, self.flavors) for name, obj in self.cluster_queues.items()}
         self._selectors = {name: _selector(obj) for name, obj in self.cluster_queues.items()}
@@ -293,15 +316,17 @@ class World:
 
     def _read(self) -> tuple[tuple[Waiting, ...], tuple[Holding, ...]]:
         kept: dict[tuple[str, str, str], Waiting | Holding] = {}
+        preemptors = _preemptors(self.workloads)
         waiting: list[Waiting] = []
         holding: list[Holding] = []
         for workload in self.workloads:
             metadata = workload["metadata"]
             queue, why = ("", "") if is_reserving(workload) else self.where(workload)
-            key = (metadata["uid"], metadata["resourceVersion"], f"{queue}/{why}")
+            first = not why and _since(workload, "QuotaReserved") <= preemptors.get(metadata["uid"], "")
+            key = (metadata["uid"], metadata["resourceVersion"], f"{queue}/{why}/{first}")
             found = self._known.get(key)
             if found is None:
-                found = read_holding(workload) if is_reserving(workload) else _waiting(workload, queue, why)
+                found = read_holding(workload) if is_reserving(workload) else _waiting(workload, queue, why, first)
             kept[key] = found
             if isinstance(found, Holding):
                 holding.append(found)

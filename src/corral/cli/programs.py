@@ -8,6 +8,7 @@ from typing import Any
 
 from corral.base.errors import CorralError
 from corral.base.ids import suffix
+from corral.kinds.bundled.queues import QUEUE_LABEL
 from corral.kinds.types import Obj
 
 SOURCE_DRIVER = "source.corral.dev"
@@ -35,6 +36,8 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bool = False
     tty: bool = False
+    queue: str = ""
+    """The LocalQueue that it waits in; empty: it does not wait."""
 
 
 def name_for(argv: Sequence[str], rng: random.Random) -> str:
@@ -97,7 +100,10 @@ def job(program: Program) -> Obj:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": program.name, "labels": labels},
+        "metadata": {
+            "name": program.name,
+            "labels": {**labels, QUEUE_LABEL: program.queue} if program.queue else labels,
+        },
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": KEEP_FINISHED_SECONDS,

@@ -40,6 +40,7 @@ class Options:
     interactive: bool
     tty: bool
     quiet: bool
+    queue: str
 
 
 @click.command(
@@ -51,6 +52,7 @@ class Options:
 @click.option("--memory", default="", metavar="SIZE", help="Memory to reserve and the most it may use (512Mi, 2Gi).")
 @click.option("--image", default="host", show_default=True, metavar="REF", help="Image to run in.")
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Environment variable.")
+@click.option("--queue", default="", metavar="NAME", help="Queue to wait in for quota (see corral queue).")
 @click.option("--name", default="", metavar="NAME", help="Name of the job; made from the program's otherwise.")
 @click.option("-d", "--detach", is_flag=True, help="Print the name and return as soon as the cell has taken it.")
 @click.option("--rm", "remove", is_flag=True, help="Delete the job when it has ended.")
@@ -66,6 +68,7 @@ async def command(
     memory: str,
     image: str,
     env: tuple[str, ...],
+    queue: str,
     name: str,
     detach: bool,
     remove: bool,
@@ -82,7 +85,7 @@ async def command(
     """
     check_quantity("--cpu", cpu)
     check_quantity("--memory", memory)
-    options = Options(argv, cpu, memory, image, env, name, detach, remove, get, interactive, tty, quiet)
+    options = Options(argv, cpu, memory, image, env, name, detach, remove, get, interactive, tty, quiet, queue)
     if detach and (get or interactive):
         raise CorralError("cannot use --detach with --get or --interactive", "drop --detach")
     return await _Run(session, options).perform()
@@ -119,11 +122,14 @@ class _Run:
             env,
             self.options.interactive,
             self.options.tty,
+            self.options.queue,
         )
         submitted = time.monotonic()
         job = programs.job(program)
         job["metadata"]["namespace"] = self.session.namespace
         await self.session.client.create(JOBS, job)
+        if self.options.queue:
+            self._note(f"{self.name} waits in queue {self.options.queue}; see `corral queue job/{self.name}`")
         if self.options.detach:
             click.echo(self.name)
             return 0

@@ -16,6 +16,7 @@ from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.base.clock import SystemClock, rfc3339
 from corral.batch.all import controllers as queue_controllers
+from corral.batch.controller import QueueController
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.controllers.all import controllers, user_of
@@ -192,7 +193,13 @@ async def cell() -> AsyncIterator[Cell]:
     shared = _as(server, "system:kube-controller-manager", "system:authenticated")
 
     def make_runner() -> Runner:
-        return Runner(shared, [*controllers(ca_pem="PEM"), *queue_controllers()], clock, rng=rng, client_for=client_for)
+        return Runner(
+            shared,
+            [*controllers(ca_pem="PEM"), *queue_controllers(QueueController())],
+            clock,
+            rng=rng,
+            client_for=client_for,
+        )
 
     kubelet = Kubelet(admin, clock)
     task = asyncio.create_task(kubelet.run())
