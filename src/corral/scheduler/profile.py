@@ -93,5 +93,5 @@ class Profile:
 
 SPREADING = Profile("spreading", ((LeastAllocated(), 1.0), (Balanced(), 1.0)))
 PACKING = Profile("packing", ((MostAllocated(), 1.0),))
-HYBRID = Profile("hybrid", ((LeastStranded(), 0.75), (MostAllocated(), 0.25)))
+HYBRID = Profile("hybrid", ((LeastStranded(), 0.6), (MostAllocated(), 0.4)))
 PROFILES = {profile.name: profile for profile in (SPREADING, PACKING, HYBRID)}
