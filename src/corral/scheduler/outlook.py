@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from corral.kinds.accelerators import WHOLE
 
-STREAMS = 48
+STREAMS = 64
 LENGTH = 100
+_NEVER = 255
+"""Later than all moments of a stream."""
 _MOST_TYPES = 256
 _MOST_KNOWN = 1_000_000
 _AT_ONCE = 512
@@ -43,8 +45,8 @@ class Demand:
 class States:
     """Machines as they are or would be; cpu in thousandths, `free` in thousandths, states x GPUs."""
 
-    cpu: NDArray[np.int64]
-    memory: NDArray[np.int64]
+    cpu: NDArray[np.integer]
+    memory: NDArray[np.integer]
     """In bytes, or in MiB once it is coarse."""
     free: NDArray[np.int16]
     group: NDArray[np.int16]
@@ -76,7 +78,6 @@ class Outlook:
         self._memory = np.array([*(_ceil_mib(demand.memory) for demand in self.demands), 0], dtype=np.int32)
         self._whole = np.array([*(demand.whole for demand in self.demands), 0], dtype=np.int16)
         self._milli = np.array([*(demand.milli for demand in self.demands), 0], dtype=np.int16)
-        self._parts = int(np.count_nonzero(self._milli))
         # Always the same draws: what is random is the order of arrivals, not the decision.
         draws = np.random.Generator(np.random.Philox(key=1)).random((STREAMS, LENGTH))
         arrivals = np.searchsorted(np.cumsum(weights) / weights.sum(), draws, side="right")
@@ -85,7 +86,11 @@ class Outlook:
         self.arrivals[:, :LENGTH] = np.minimum(arrivals, len(self.demands) - 1)
         self._next = _next_arrivals(self.arrivals, len(self.demands))
         where = [demand.where for demand in self.demands]
-        self._allowed = None if allowed[:, where].all() else allowed[:, where]
+        self._by_group = None if allowed[:, where].all() else _blocked(~allowed[:, where])
+        self._by_cpu = _Steps(self._cpu[:-1])
+        self._by_memory = _Steps(self._memory[:-1])
+        self._by_part = _Steps(self._milli[:-1])
+        self._by_whole = _Steps(self._whole[:-1])
         self._known: dict[bytes, float] = {}
 
     def __deepcopy__(self, memo: object) -> "Outlook":
@@ -93,16 +98,16 @@ class Outlook:
 
     def same(self, other: "Outlook") -> bool:
         """Whether the other one would say the same."""
-        if self._allowed is None or other._allowed is None:
-            alike = self._allowed is other._allowed
+        if self._by_group is None or other._by_group is None:
+            alike = self._by_group is other._by_group
         else:
-            alike = np.array_equal(self._allowed, other._allowed)
+            alike = np.array_equal(self._by_group, other._by_group)
         return alike and self.demands == other.demands and np.array_equal(self.arrivals, other.arrivals)
 
     def worth(self, states: States) -> NDArray[np.float64]:
         """What pods to come would get of the GPUs of each state, in thousandths of a GPU."""
         states = states.coarse()
-        keys = _keys(states, grouped=self._allowed is not None)
+        keys = _keys(states, grouped=self._by_group is not None)
         found = [self._known.get(key) for key in keys]
         unknown = {key: index for index, key in enumerate(keys) if found[index] is None}
         if unknown:
@@ -126,14 +131,14 @@ class Outlook:
         lanes, now = states.at(lane // STREAMS), first
         while True:
             coming = self._next_fitting(lanes, now)
-            ended = coming == LENGTH
+            ended = coming == _NEVER
             if np.count_nonzero(ended) * 2 > len(lane):
                 over, on = np.flatnonzero(ended), np.flatnonzero(~ended)
                 gained[lane[over]] -= lanes.free[over].sum(axis=1)
                 if not len(on):
                     break
                 lane, first, coming, lanes = lane[on], first[on], coming[on], lanes.at(on)
-            now = first + coming
+            now = first + np.minimum(coming, LENGTH)
             demand = arrivals[now]
             now += coming < LENGTH
             free = taken(lanes.free, self._whole[demand], self._milli[demand])
@@ -141,22 +146,35 @@ class Outlook:
         means: NDArray[np.float64] = gained.reshape(count, STREAMS).mean(axis=1)
         return means
 
-    def _next_fitting(self, lanes: States, now: NDArray[np.intp]) -> NDArray[np.int16]:
-        """When the next pod comes that fits; LENGTH: none does."""
-        most = lanes.free.max(axis=1)
-        untouched = np.count_nonzero(lanes.free == WHOLE, axis=1)
-        # Parts of GPUs come first, in the order of their size.
-        some = slice(0, len(self.demands))
-        if not untouched.any():
-            some = slice(0, int(np.searchsorted(self._milli[: self._parts], most.max(), side="right")))
-        fits = self._milli[some] <= most[:, None]
-        fits &= self._whole[some] <= untouched[:, None]
-        fits &= self._cpu[some] <= lanes.cpu[:, None]
-        fits &= self._memory[some] <= lanes.memory[:, None]
-        if self._allowed is not None:
-            fits &= self._allowed[lanes.group, some]
-        arrival: NDArray[np.int16] = np.where(fits, self._next[now, some], LENGTH).min(axis=1, initial=LENGTH)
-        return arrival
+    def _next_fitting(self, lanes: States, now: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """When the next pod comes that fits; _NEVER: none does."""
+        coming = self._next.take(now, axis=0)
+        coming |= self._by_cpu.blocked(lanes.cpu)
+        coming |= self._by_memory.blocked(lanes.memory)
+        coming |= self._by_part.blocked(lanes.free.max(axis=1))
+        coming |= self._by_whole.blocked(np.add.reduce(lanes.free == WHOLE, axis=1))
+        if self._by_group is not None:
+            coming |= self._by_group.take(lanes.group, axis=0)
+        first: NDArray[np.uint8] = coming.min(axis=1)
+        return first
+
+
+class _Steps:
+    """One resource: which demands an amount of it is too little for. Many times quicker looked up than compared."""
+
+    def __init__(self, asked: NDArray[np.integer]) -> None:
+        self._levels, level = np.unique(asked, return_inverse=True)
+        self._table = _blocked(level[None, :] >= np.arange(len(self._levels) + 1)[:, None])
+
+    def blocked(self, amounts: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """_NEVER where the demand asks for more, else 0; amounts x demands."""
+        blocked: NDArray[np.uint8] = self._table.take(self._levels.searchsorted(amounts, side="right"), axis=0)
+        return blocked
+
+
+def _blocked(where: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    blocked: NDArray[np.uint8] = where * np.uint8(_NEVER)
+    return blocked
 
 
 def taken(free: NDArray[np.int16], whole: NDArray[np.int16], milli: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -179,10 +197,10 @@ def _order(demand: Demand) -> tuple[int, ...]:
     return demand.whole * WHOLE + demand.milli, demand.cpu, demand.memory, demand.whole, demand.where
 
 
-def _next_arrivals(arrivals: NDArray[np.intp], kinds: int) -> NDArray[np.int16]:
-    """For each stream and moment, when each demand comes next; LENGTH: never. (streams x moments) x demands."""
+def _next_arrivals(arrivals: NDArray[np.intp], kinds: int) -> NDArray[np.uint8]:
+    """For each stream and moment, when each demand comes next, or _NEVER. (streams x moments) x demands."""
     streams = np.arange(STREAMS)
-    upcoming = np.full((STREAMS, LENGTH + 1, kinds), LENGTH, dtype=np.int16)
+    upcoming = np.full((STREAMS, LENGTH + 1, kinds), _NEVER, dtype=np.uint8)
     for moment in range(LENGTH - 1, -1, -1):
         upcoming[:, moment] = upcoming[:, moment + 1]
         upcoming[streams, moment, arrivals[:, moment]] = moment
@@ -193,12 +211,12 @@ def _ceil_mib(memory: int) -> int:
     return min(-(-memory // _MIB), 2**31 - 1)
 
 
-def _coarse(amounts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _coarse(amounts: NDArray[np.integer]) -> NDArray[np.int32]:
     """Rounded down to five binary digits."""
     amounts = np.clip(amounts, 0, 2**31 - 1)
     _, exponent = np.frexp(amounts)
     step = np.left_shift(1, np.maximum(exponent - 5, 0))
-    rounded: NDArray[np.int64] = amounts - amounts % step
+    rounded: NDArray[np.int32] = (amounts - amounts % step).astype(np.int32)
     return rounded
 
 
