@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from corral.agent import gpus
 from corral.agent.spec_builder import Dns
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
@@ -32,7 +33,13 @@ class Machine:
         return _read("/etc/hosts")
 
 
-def read(name: str, addresses: Sequence[str], directory: Path, overrides: Mapping[str, int] | None = None) -> Machine:
+def read(
+    name: str,
+    addresses: Sequence[str],
+    directory: Path,
+    overrides: Mapping[str, int] | None = None,
+    devices: Path = Path("/dev"),
+) -> Machine:
     """This machine. `overrides` replaces capacities (and with them what is allocatable)."""
     capacity = {
         "cpu": len(os.sched_getaffinity(0)) * 1000,
@@ -41,6 +48,8 @@ def read(name: str, addresses: Sequence[str], directory: Path, overrides: Mappin
         "pods": PODS,
         **_huge_pages(),
     }
+    if found := gpus.count(devices):
+        capacity[gpus.NVIDIA] = found
     capacity.update(overrides or {})
     return Machine(name, tuple(addresses), capacity, allocatable(capacity, overrides or {}), _info())
 

@@ -6,10 +6,12 @@ Formulas (cpu shares, quotas, oom_score_adj) are the kubelet's.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from corral.agent import gpus
 from corral.agent.env import ConfigError, expand
 from corral.agent.layout import Layout
 from corral.agent.runtime.api import ContainerSpec, Mount, PortMapping, Resources, SandboxSpec, Security
 from corral.base.quantities import milli, whole
+from corral.kinds.accelerators import devices_text
 from corral.kinds.podspec import pod_limits, pod_requests, qos_class
 from corral.kinds.types import Obj
 
@@ -124,6 +126,9 @@ def container_spec(pod: Obj, container: Obj, env: Sequence[tuple[str, str]], pla
     uid, name = pod["metadata"]["uid"], container["name"]
     variables = dict(env)
     variables.setdefault("HOSTNAME", hostname_of(pod))
+    devices = gpus.seen_by(pod, container)
+    if devices:
+        variables[gpus.VISIBLE] = devices_text(devices)
     termination = place.layout.termination_log(uid, name, place.attempt)
     own = [
         *_etc_mounts(pod, container, place),
@@ -148,6 +153,7 @@ def container_spec(pod: Obj, container: Obj, env: Sequence[tuple[str, str]], pla
         stdin_once=bool(container.get("stdinOnce")),
         log_path=str(place.layout.log(pod, name, place.attempt)),
         target_pid_namespace=place.target_pid_namespace,
+        devices=gpus.paths(devices),
     )
 
 

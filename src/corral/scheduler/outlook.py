@@ -27,6 +27,8 @@ _MOST_KNOWN = 1_000_000
 _AT_ONCE = 512
 """So many states are played at once, to bound memory."""
 _MIB = 1 << 20
+_EIGHTH = 125
+"""Of a core. Powers of two of it come out even for cores and memory alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class States:
 
     def coarse(self) -> "States":
         """A little less of cpu and memory, so that fewer states differ; the GPUs in order of what is left of them."""
-        return States(_coarse(self.cpu), _coarse(self.memory // _MIB), np.sort(self.free, axis=1), self.group)
+        cpu = _coarse(self.cpu // _EIGHTH) * np.int32(_EIGHTH)
+        return States(cpu, _coarse(self.memory // _MIB), np.sort(self.free, axis=1), self.group)
 
 
 class Outlook:
@@ -213,7 +216,7 @@ def _ceil_mib(memory: int) -> int:
 
 def _coarse(amounts: NDArray[np.integer]) -> NDArray[np.int32]:
     """Rounded down to five binary digits."""
-    amounts = np.clip(amounts, 0, 2**31 - 1)
+    amounts = np.clip(amounts, 0, 2**24)
     _, exponent = np.frexp(amounts)
     step = np.left_shift(1, np.maximum(exponent - 5, 0))
     rounded: NDArray[np.int32] = (amounts - amounts % step).astype(np.int32)

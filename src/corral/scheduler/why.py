@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from corral.base import quantities
 from corral.kinds.podspec import phase
 from corral.kinds.types import Obj, key_of
+from corral.scheduler.filters.devices import Devices
 from corral.scheduler.filters.unschedulable import CORDONED
 from corral.scheduler.futility import futility
 from corral.scheduler.plan import Refuse, refuse
@@ -18,6 +19,7 @@ from corral.scheduler.profile import RESOURCES, SPREADING, Profile
 from corral.scheduler.snapshot import PODS, Snapshot
 
 _VALUES_SHOWN = 5
+_DEVICES = Devices()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _held_back(pod: Obj, scheduler: str) -> list[str]:
 
 def _judge(snapshot: Snapshot, pod: PodClass, row: int, profile: Profile) -> _Verdict:
     reasons = [reason for rule in profile.filters for reason in rule.explain(snapshot, pod, row)]
-    missing = RESOURCES.missing(snapshot, pod, row)
+    missing = {**_DEVICES.missing(snapshot, pod, row), **RESOURCES.missing(snapshot, pod, row)}
     shortfall = max((lack / pod.requests[name] for name, lack in missing.items()), default=0.0)
     return _Verdict(row, snapshot.machine(row).name, reasons, missing, shortfall)
 

@@ -143,3 +143,14 @@ def test_what_the_agent_may_not_give_is_clamped() -> None:
     assert made["oomScoreAdj"] == 0
     assert made["rlimits"] == [{"type": "RLIMIT_NOFILE", "soft": 4096, "hard": 4096}]
     assert bundle.config(spec, IMAGE, AROUND, NOBODY, HOST)["process"]["oomScoreAdj"] == -997
+
+
+def test_named_devices_are_let_in_and_no_others() -> None:
+    device = {"path": "/dev/nvidia0", "type": "c", "major": 195, "minor": 0, "fileMode": 0o666, "uid": 0, "gid": 0}
+    made = bundle.config(SPEC, IMAGE, AROUND, NOBODY, replace(HOST, devices=(device,)))["linux"]
+    assert made["devices"] == [device]
+    assert made["resources"]["devices"] == [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "c", "major": 195, "minor": 0, "access": "rw"},
+    ]
+    assert "/proc/kcore" in made["maskedPaths"]

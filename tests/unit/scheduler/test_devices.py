@@ -14,6 +14,7 @@ from corral.kinds.types import Key, Obj
 from corral.scheduler.plan import Bind, Pending, Preempt, Refuse, plan
 from corral.scheduler.profile import PACKING
 from corral.scheduler.snapshot import Snapshot
+from corral.scheduler.why import explain
 from corral.testing.scheduling import node, pod
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,6 +113,21 @@ def test_refusals_name_the_resource_once(taken: dict[str, Any], asked: dict[str,
     (decision,) = decide(snapshot, asking("q", **asked))
     assert isinstance(decision, Refuse)
     assert decision.reasons == {reason: 1}
+
+
+def test_why_says_what_is_missing_on_the_closest_machine() -> None:
+    snapshot = cell(gpus("a", 2), gpus("b", 1), node("c"))
+    for name, machine, milli in (("p1", "a", 700), ("p2", "a", 900), ("p3", "b", 800)):
+        put(snapshot, asking(name, milli=milli), machine)
+    story = explain(snapshot, asking("q", milli=400), scheduler="s")
+    found = {machine["name"]: (machine["reasons"], machine["missing"]) for machine in story["machines"]}
+    lack = "Insufficient corral.dev/gpu-milli"
+    assert found["a"] == ([f"{lack} (enough in sum, but not on one device)"], {GPU_MILLI: "100"})
+    assert found["b"] == ([lack], {GPU_MILLI: "200"})
+    assert found["c"] == ([lack], {GPU_MILLI: "400"})
+    assert story["closest"]["name"] == "a"
+    assert story["would_help"] == [f"free 100 of {GPU_MILLI} on a, or ask for that much less"]
+    assert story["message"].startswith("0/3 nodes are available: 1 Insufficient corral.dev/gpu-milli (enough in sum")
 
 
 def test_another_vendors_machine_is_as_good_for_a_part() -> None:

@@ -14,7 +14,7 @@ ANYWHERE = np.ones((1, 1), dtype=np.bool_)
 
 
 def states(*machines: tuple[int, int, Sequence[int]], group: int = 0) -> States:
-    """`cpu` cores (a power of two, or below 32), memory in GiB, free thousandths."""
+    """`cpu` cores, memory in GiB, free thousandths."""
     cpu, memory, free = zip(*machines, strict=True)
     return States(
         np.array(cpu) * 1000,

@@ -136,6 +136,8 @@ class ContainerSpec:
     """The CRI-format log file; its directory exists."""
     target_pid_namespace: str = ""
     """The container whose PID namespace this one joins (ephemeral containers), by id."""
+    devices: Sequence[str] = ()
+    """Device nodes of the machine that it may use, as far as they are there."""
 
 
 @dataclass(frozen=True, slots=True)

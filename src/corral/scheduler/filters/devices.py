@@ -46,13 +46,13 @@ class Devices:
             return []
         return [_reason(pod.gpu, enough=bool(_enough_in_sum(snapshot, pod.gpu, np.array([row]))[0]))]
 
-    def missing(self, snapshot: Snapshot, pod: PodClass, row: int) -> int:
-        """How many more whole devices, or thousandths on the device where most is free, the pod would need."""
-        fits = self.fits(snapshot, pod, np.array([row], dtype=np.intp))
+    def missing(self, snapshot: Snapshot, pod: PodClass, row: int) -> dict[str, int]:
+        """How many more untouched devices the pod would need, or thousandths on the device where most is free."""
+        at = np.array([row])
+        fits = self.fits(snapshot, pod, at)
         if pod.gpu is None or fits is None or fits[0]:
-            return 0
-        most = int(self._most(snapshot, pod.gpu, np.array([row], dtype=np.intp))[0])
-        return (pod.gpu.milli or pod.gpu.count) - most
+            return {}
+        return {_name(pod.gpu): (pod.gpu.milli or pod.gpu.count) - int(self._most(snapshot, pod.gpu, at)[0])}
 
     @staticmethod
     def _most(snapshot: Snapshot, ask: GpuAsk, rows: Rows) -> NDArray[np.int64]:

@@ -73,7 +73,7 @@ class Host:
     """Lower values are refused by the kernel (no CAP_SYS_RESOURCE)."""
     swap_accounting: bool = False
     devices: tuple[Config, ...] = ()
-    """Every device of the machine, for privileged containers."""
+    """The devices of the machine that the container gets: if it is privileged, all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,17 +218,23 @@ def _linux(spec: ContainerSpec, around: Surroundings, host: Host) -> Config:
     linux: Config = {
         "namespaces": _namespaces(around, host),
         "cgroupsPath": around.cgroup,
-        "resources": {**resources(spec.resources, host), "devices": [{"allow": privileged, "access": "rwm"}]},
+        "resources": {**resources(spec.resources, host), "devices": _device_rules(host, privileged=privileged)},
         "rootfsPropagation": _root_propagation(spec.mounts),
     }
-    if privileged:
+    if host.devices:
         linux["devices"] = list(host.devices)
-    else:
+    if not privileged:
         linux["maskedPaths"] = list(MASKED_PATHS)
         linux["readonlyPaths"] = list(READONLY_PATHS)
         if around.seccomp is not None:
             linux["seccomp"] = around.seccomp
     return linux
+
+
+def _device_rules(host: Host, *, privileged: bool) -> list[Config]:
+    """All devices or none, and then those that the container gets; its own kind (null, tty ...) the runtime adds."""
+    named = [{part: device[part] for part in ("type", "major", "minor")} for device in host.devices if not privileged]
+    return [{"allow": privileged, "access": "rwm"}, *({"allow": True, **device, "access": "rw"} for device in named)]
 
 
 def _root_propagation(mounts: Sequence[Mount]) -> str:

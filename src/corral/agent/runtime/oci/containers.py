@@ -240,6 +240,8 @@ class Containers:
         host = self._host
         if spec.security.privileged:
             host = replace(host, devices=machine.devices())
+        elif spec.devices:
+            host = replace(host, devices=tuple(found for found in machine.devices() if found["path"] in spec.devices))
         around = bundle.Surroundings(
             sandbox=pod,
             root=root,
