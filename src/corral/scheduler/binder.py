@@ -15,6 +15,7 @@ from corral.client.api import STRATEGIC_MERGE_PATCH
 from corral.client.client import Client
 from corral.kinds import conditions
 from corral.kinds.accelerators import DEVICES_ANNOTATION, devices_text
+from corral.kinds.podgroups import gang_of
 from corral.kinds.resources import PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, key_of
@@ -142,11 +143,13 @@ class Binder:
 
         As long as the reason persists the event is counted up, while the pod, which says so already, is left alone.
         """
-        self._recorder.record(pod, "Warning", "FailedScheduling", message, action="Scheduling")
         status: Obj = {}
         condition = _refusal(pod, message, rfc3339(self._clock.now()))
         if condition is not None:
             status["conditions"] = [condition]
+        # A large gang would cost a write for each member whenever it is tried.
+        if condition is not None or gang_of(pod) is None:
+            self._recorder.record(pod, "Warning", "FailedScheduling", message, action="Scheduling")
         if nominated != ((pod.get("status") or {}).get("nominatedNodeName") or ""):
             status["nominatedNodeName"] = nominated or None
         if not status:

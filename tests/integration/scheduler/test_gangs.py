@@ -53,6 +53,11 @@ def are_ending(pods: Iterable[Obj]) -> list[Obj]:
     return [one for one in pods if one["metadata"].get("deletionTimestamp")]
 
 
+def is_nominated(one: Obj) -> bool:
+    """Whether room is being made for the pod."""
+    return bool((one.get("status") or {}).get("nominatedNodeName"))
+
+
 async def test_a_gang_waits_for_its_members_and_is_then_bound_whole(cell: Cell) -> None:
     await cell.add(node("a", cpu="2"), node("b", cpu="2"))
     scheduler = await cell.schedule()
@@ -157,6 +162,26 @@ async def test_a_more_important_gang_gets_room_for_all_or_takes_nobody_away(cell
     assert await free_of(cell, "small")
     await cell.client.delete(PODS, ending[2], "default", grace=0)
     assert len(await nodes_of(cell, "small", 3)) == 3
+
+
+async def test_a_gang_that_loses_the_room_of_some_members_gives_up_that_of_the_others(cell: Cell) -> None:
+    kind = {"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1"}
+    for name, value in (("middle", 100), ("high", 1000)):
+        await cell.client.create(PRIORITY_CLASSES, {**kind, "metadata": {"name": name}, "value": value})
+    await cell.add(node("a", cpu="2"), node("b", cpu="2"))
+    await cell.add(*(pod(f"low-{number}", cpu="1", nodeName=name) for number, name in enumerate("aabb")))
+    await cell.schedule()
+    await group(cell, "g", 4)
+    await cell.add(*members("g", range(4), priorityClassName="middle"))
+    await until(cell, lambda pods: sum(map(is_nominated, pods)) == 4 and len(are_ending(pods)) == 4)
+    await cell.add(pod("vip", cpu="2", priorityClassName="high"))
+    await until(cell, lambda pods: [one["metadata"]["name"] for one in pods if is_nominated(one)] == ["vip"])
+    await cell.refused("g-0", "pod group g: only 0 of 4 members fit")
+    for number in range(4):
+        await cell.client.delete(PODS, f"low-{number}", "default", grace=0)
+    await cell.bound("vip")
+    await cell.refused("g-3", "pod group g: only 2 of 4 members fit")
+    assert await free_of(cell, "g")
 
 
 class _Refusing(InProcessTransport):

@@ -126,6 +126,18 @@ async def test_a_refusal_that_persists_is_counted_while_the_pod_stays_as_it_is()
     await room.close()
 
 
+async def test_of_a_gang_the_same_refusal_is_told_once() -> None:
+    room = Room()
+    wanted = pod("p", schedulingGroup={"podGroupName": "g"})
+    await room.binder.report(wanted, "pod group g waits for 1 more of 2 members")
+    await settle()
+    wanted["status"] = next(body for body in room.server.bodies if "status" in body)["status"]
+    await room.binder.report(wanted, "pod group g waits for 1 more of 2 members")
+    await settle()
+    assert [method for method, _ in room.server.calls] == ["PATCH", "POST"]
+    await room.close()
+
+
 async def test_a_victim_is_told_why_and_ends_with_its_own_grace() -> None:
     room = Room()
     await room.binder.preempt(pod("p"), "a", [pod("x")], "0/1 nodes are available: 1 Too many pods.")
