@@ -6,9 +6,9 @@ Pods are planned for one moment: a CronJob is one run of its Job, a Job its firs
 new template.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from corral.kinds.daemons import belongs, pinned, tolerations
+from corral.kinds.daemons import belongs, pinned, pinned_to, tolerations
 from corral.kinds.podtemplate import from_template
 from corral.kinds.resources import (
     COSCHEDULING_POD_GROUPS,
@@ -93,6 +93,18 @@ def pods(workload: Obj, admitted: Obj, nodes: Sequence[Obj]) -> Iterator[tuple[s
         for ordinal in _ordinals(workload):
             own = _labels(workload, f"{name}-{ordinal}", ordinal)
             yield f"{name}-{ordinal}", _labelled(admitted, own) if own else admitted
+
+
+def missing(workload: Obj, wanted: Iterable[tuple[str, Obj]], there: Sequence[Obj]) -> dict[str, Obj]:
+    """Those of the `wanted` pods, by name, whose place none of the pods that are `there` has."""
+    kind, name = workload["kind"], workload["metadata"]["name"]
+    if kind == STATEFUL_SETS.kind:
+        taken = {pod["metadata"]["name"] for pod in there}
+    elif kind == DAEMON_SETS.kind:
+        taken = {f"{name}-{pinned_to(pod)}" for pod in there}
+    else:
+        return dict(list(wanted)[len(there) :])
+    return {each: pod for each, pod in wanted if each not in taken}
 
 
 def _machines(workload: Obj, nodes: Sequence[Obj]) -> list[str]:

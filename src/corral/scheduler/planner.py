@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import orjson
 
@@ -18,10 +18,11 @@ from corral.client.client import Client, decode
 from corral.kinds.podgroups import group_of_job, key_of_group, minimum_of
 from corral.kinds.resources import JOBS, PODS
 from corral.kinds.status import Cause, StatusError, bad_request, invalid
-from corral.kinds.types import Key, Obj, Resource
+from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.scheduler import expand
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.scheduler import Scheduler
+from corral.scheduler.standing import NOTHING, Standing, standing
 from corral.scheduler.trial import Trial
 from corral.scheduler.trim import trim_pod
 
@@ -47,6 +48,7 @@ class _Planned:
     workload: Obj
     pods: dict[Key, Obj]
     notes: list[str]
+    there: Standing
     unserved: str = ""
     """Why nobody would even look at its pods."""
 
@@ -86,7 +88,10 @@ class Planner:
             workloads = {index: obj for index, obj in enumerate(objects) if index not in groups}
             planned = await self._expand(workloads, namespace, user, nodes)
             served = [one for one in planned if not one.unserved]
-            trial = self._scheduler.trial((key, pod) for one in served for key, pod in one.pods.items())
+            trial = self._scheduler.trial(
+                ((key, pod) for one in served for key, pod in one.pods.items()),
+                gone=[key_of(pod) for one in planned if not one.there.stay for pod in one.there.pods],
+            )
             for group in groups.values():
                 trial.gangs.put(key_of_group(group), minimum_of(group))
             for one in planned:
@@ -106,7 +111,7 @@ class Planner:
                 continue
             place = _namespace(obj, namespace)
             try:
-                found[index] = await _dry_run(user, resource, place, obj)
+                found[index] = await _dry_run(user, "POST", resource.path(place), obj)
             except StatusError as error:
                 if error.reason != "AlreadyExists":
                     cause = Cause("FieldValueInvalid", error.message, f"items[{index}]")
@@ -122,35 +127,54 @@ class Planner:
         causes: list[Cause] = []
         for index, obj in objects.items():
             try:
-                workload, pod = await self._admitted(obj, namespace, user)
+                workload, pod, there = await self._admitted(obj, namespace, user)
             except StatusError as error:
                 causes.append(Cause("FieldValueInvalid", error.message, f"items[{index}]"))
                 continue
             if expand.size(workload, nodes) + sum(len(one.pods) for one in planned) > MOST_PODS:
                 raise bad_request(f"cannot plan more than {MOST_PODS} pods at once: plan fewer workloads or replicas")
             space = pod["metadata"]["namespace"]
-            pods = {Key(space, f"{index}/{name}"): each for name, each in expand.pods(workload, trim_pod(pod), nodes)}
-            planned.append(_Planned(workload, pods, list(_notes(workload, pod)), self._unserved(pod)))
+            wanted = expand.pods(workload, trim_pod(pod), nodes)
+            new = expand.missing(workload, wanted, there.pods if there.stay else ())
+            pods = {Key(space, f"{index}/{name}"): each for name, each in new.items()}
+            notes = list(_notes(workload, pod, there))
+            planned.append(_Planned(workload, pods, notes, there, self._unserved(pod)))
         if causes:
             raise invalid(GROUP, "Plan", "", causes)
         return planned
 
-    async def _admitted(self, obj: Obj, namespace: str, user: Client) -> tuple[Obj, Obj]:
-        """The workload and its model pod, as the API server would take them."""
+    async def _admitted(self, obj: Obj, namespace: str, user: Client) -> tuple[Obj, Obj, Standing]:
+        """The workload and its model pod, as the API server would take them, and what is there of it already."""
         resource = expand.WORKLOADS.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
         if resource is None:
             known = ", ".join(sorted({kind for _, kind in expand.WORKLOADS}))
             raise bad_request(f"cannot plan {obj.get('apiVersion')} {obj.get('kind')}: it has no pods; {known} have")
         place = _namespace(obj, namespace)
-        workload = await _dry_run(user, resource, place, obj)
+        workload, there = await self._written(resource, place, obj, user)
         if resource == PODS:
-            return workload, workload
+            return workload, workload, there
         try:
-            pod = await _dry_run(self._client, PODS, place, expand.model(workload))
+            pod = await _dry_run(self._client, "POST", PODS.path(place), expand.model(workload))
         except StatusError as error:
             error.message = f"its pods would be refused: {error.message}"
             raise
-        return workload, pod
+        return workload, pod, there
+
+    async def _written(self, resource: Resource, place: str, obj: Obj, user: Client) -> tuple[Obj, Standing]:
+        """The workload as it would be once it is created, or replaced if it is there."""
+        metadata = obj.get("metadata")
+        if isinstance(metadata, dict):
+            # Who got the object from a cell may have left it in; it is no obstacle to applying it either.
+            obj = {**obj, "metadata": {field: metadata[field] for field in metadata if field != "resourceVersion"}}
+        try:
+            return await _dry_run(user, "POST", resource.path(place), obj), NOTHING
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        name = obj["metadata"]["name"]
+        before = await user.get(resource, name, place)
+        after = await _dry_run(user, "PUT", resource.path(place, name), obj)
+        return after, await standing(self._client, resource, before, after)
 
     async def _report(self, planned: Sequence[_Planned], trial: Trial) -> Obj:
         stories: dict[_Refusal, Obj] = {}
@@ -174,9 +198,9 @@ class Planner:
         return f"the pod asks for the scheduler {name!r}; this cell's answers to {', '.join(names)}"
 
 
-async def _dry_run(client: Client, resource: Resource, namespace: str, obj: Obj) -> Obj:
+async def _dry_run(client: Client, method: Literal["POST", "PUT"], path: str, obj: Obj) -> Obj:
     query = {"dryRun": "All", "fieldValidation": "Strict"}
-    return decode(await client.transport.call(ApiRequest("POST", resource.path(namespace), query, orjson.dumps(obj))))
+    return decode(await client.transport.call(ApiRequest(method, path, query, orjson.dumps(obj))))
 
 
 def _namespace(obj: Obj, default: str) -> str:
@@ -184,8 +208,12 @@ def _namespace(obj: Obj, default: str) -> str:
     return str((metadata.get("namespace") if isinstance(metadata, dict) else None) or default)
 
 
-def _notes(workload: Obj, pod: Obj) -> Iterator[str]:
+def _notes(workload: Obj, pod: Obj, there: Standing) -> Iterator[str]:
     """What a person should know who reads the plan."""
+    if there.pods and there.stay:
+        yield f"{_count(there.pods)} of it there already and would stay: only what it lacks is planned"
+    elif there.pods:
+        yield f"{_count(there.pods)} of it there already and would be replaced: this is where things end"
     if workload["spec"].get("suspend"):
         yield "it is suspended: this is where its pods go once it is resumed"
     gates = [gate["name"] for gate in pod["spec"].get("schedulingGates") or ()]
@@ -228,6 +256,10 @@ def _refused(one: _Planned, trial: Trial, stories: Mapping[_Refusal, Obj]) -> li
         if refusal is not None:
             refused.setdefault(refusal, []).append(_name(key))
     return [{"pods": names, **stories.get(refusal, _UNTOLD)} for refusal, names in refused.items()]
+
+
+def _count(pods: Sequence[Obj]) -> str:
+    return "1 pod is" if len(pods) == 1 else f"{len(pods)} pods are"
 
 
 def _name(key: Key) -> str:

@@ -172,9 +172,12 @@ class Scheduler:
         """The Nodes of the cell, for reading only, and of each what placing looks at."""
         return list(self._nodes.items())
 
-    def trial(self, pods: Iterable[tuple[Key, Obj]]) -> Trial:
-        """Find out what would become of `pods` now; none of the keys may be that of a pod of the cell."""
-        cache = CandidateCache(self._snapshot.copy(), self._profile, self._others)
+    def trial(self, pods: Iterable[tuple[Key, Obj]], gone: Iterable[Key] = ()) -> Trial:
+        """Find out what would become of `pods`, whose keys no pod of the cell may have, if `gone` were not there."""
+        snapshot = self._snapshot.copy()
+        for key in gone:
+            snapshot.remove(key)
+        cache = CandidateCache(snapshot, self._profile, self._others)
         gangs = self._gangs.copy()
         return Trial(cache, pods, self._clock.now(), random.Random(0), tuple(self._budgets.values()), gangs)
 

@@ -7,8 +7,16 @@ import pytest
 from corral.apiserver.auth.api import User
 from corral.apiserver.inprocess import InProcessTransport
 from corral.client.client import Client
+from corral.kinds.owners import controller_reference
 from corral.kinds.podgroups import LABEL
-from corral.kinds.resources import COSCHEDULING_POD_GROUPS, POD_GROUPS, PRIORITY_CLASSES
+from corral.kinds.resources import (
+    COSCHEDULING_POD_GROUPS,
+    DEPLOYMENTS,
+    POD_GROUPS,
+    PODS,
+    PRIORITY_CLASSES,
+    REPLICA_SETS,
+)
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.scheduler import planner
@@ -32,6 +40,10 @@ def job(name: str, **spec: object) -> Obj:
     del made["spec"]["selector"]
     made["spec"]["template"]["spec"]["restartPolicy"] = "Never"
     return made
+
+
+def in_default(obj: Obj) -> Obj:
+    return {**obj, "metadata": {**obj["metadata"], "namespace": "default"}}
 
 
 async def plan_of(cell: Cell, *objects: Obj, user: User | None = None) -> Obj:
@@ -173,6 +185,33 @@ async def test_pods_that_no_scheduler_here_looks_at_say_so(cell: Cell) -> None:
     assert not answer["fits"]
     assert (web["placed"], one["placed"]) == (0, 1)
     assert web["refused"][0]["message"].startswith("the pod asks for the scheduler 'mine'; this cell's answers to def")
+
+
+async def test_of_what_is_there_already_only_the_difference_is_planned(cell: Cell) -> None:
+    await cell.add(node("a", cpu="4"))
+    made = await cell.client.create(DEPLOYMENTS, in_default(workload("Deployment", "web", spec={"replicas": 2})))
+    replicas = in_default(workload("ReplicaSet", "web-1"))
+    replicas["metadata"]["ownerReferences"] = [controller_reference(made)]
+    owner = controller_reference(await cell.client.create(REPLICA_SETS, replicas))
+    for number in range(2):
+        there = pod(f"web-{number}", cpu="1", nodeName="a", labels={"app": "web"})
+        there["metadata"]["ownerReferences"] = [owner]
+        await cell.add(there)
+    same = workload("Deployment", "web", spec={"replicas": 4})
+    (one,) = (await plan_of(cell, same))["workloads"]
+    assert (one["placed"], one["pods"]) == (2, 2)
+    assert one["notes"] == ["2 pods are of it there already and would stay: only what it lacks is planned"]
+    larger = workload("Deployment", "web", cpu="2", spec={"replicas": 2})
+    answer = await plan_of(cell, larger)
+    assert answer["workloads"][0]["placed"] == 2
+    assert "would be replaced" in answer["workloads"][0]["notes"][0]
+    larger["spec"]["replicas"] = 3
+    assert not (await plan_of(cell, larger))["fits"]
+    larger["spec"]["selector"]["matchLabels"] = larger["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
+    with pytest.raises(StatusError, match="field is immutable"):
+        await plan_of(cell, larger)
+    (one,) = (await plan_of(cell, await cell.client.get(PODS, "web-0", "default")))["workloads"]
+    assert one["pods"] == 0
 
 
 async def test_suspended_and_gated_workloads_say_so(cell: Cell) -> None:

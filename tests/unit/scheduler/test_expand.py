@@ -72,3 +72,16 @@ def test_daemons_are_pinned_to_the_machines_that_they_belong_on() -> None:
     assert list(found) == ["x-a", "x-d"]
     required = found["x-a"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert required["nodeSelectorTerms"][0]["matchFields"][0]["values"] == ["a"]
+
+
+def test_what_is_there_has_a_place_already() -> None:
+    stateful, daemons, jobs = (
+        workload("StatefulSet", replicas=3),
+        workload("DaemonSet"),
+        workload("Job", parallelism=3, completions=3),
+    )
+    second = {"metadata": {"name": "x-1"}, "spec": {"nodeName": "b"}}
+    nodes = [node("a"), node("b")]
+    for obj, left in ((stateful, ["x-0", "x-2"]), (daemons, ["x-a"]), (jobs, ["x-1", "x-2"])):
+        wanted = expand.pods(obj, expand.model(obj), nodes)
+        assert list(expand.missing(obj, wanted, [second])) == left
