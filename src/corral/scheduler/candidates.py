@@ -2,46 +2,114 @@
 
 One array holds most of it: the score of each machine by how full it is, or minus infinity where the class cannot go.
 After a pod was placed, only the rows that changed are worked out again; after a change of the machines themselves,
-everything is. What is relative to the machines that pass, and what pods elsewhere have a say in, is worked out on top
-of that for each decision that it matters to.
+everything is. What pods elsewhere have a say in is mostly a matter of domains: the best machine is then found by blocks
+of machines (`peaks.py`). Where scores are relative to the machines that pass, all of them are worked out, on top of
+that array, for each decision that it matters to.
 """
 
+import random
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.scheduler.filters import DomainFilter, Domains
+from corral.scheduler.peaks import WIDTH, Layout, Peaks
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.profile import RESOURCES, Profile
-from corral.scheduler.scores import NEVER, ShapeScore
+from corral.scheduler.scores import NEVER, DomainScore, ShapeScore
 from corral.scheduler.snapshot import Rows, Snapshot
 
 _KEPT = 256
 # Working out rows one by one costs about this share of working out all of them.
 _MANY = 8
+# Up to so many rows, one look at all of them is quicker than keeping blocks.
+_FEW = 16_384
+_ZERO = np.zeros(1)
 _NO_OTHERS: Mapping[str, Profile] = {}
 
 
 class Candidates:
     """The machines as pods see them that differ in their peers only."""
 
-    def __init__(self, snapshot: Snapshot, pod: PodClass, profile: Profile) -> None:
+    def __init__(self, snapshot: Snapshot, pod: PodClass, profile: Profile, layouts: "Layouts") -> None:
         self._snapshot = snapshot
         self._pod = pod
         self._profile = profile
-        self._scores = profile.row_scores(pod)
+        self._row_scores = profile.row_scores(pod)
+        self._layouts = layouts
+        self._by_domain = [rule for rule in profile.peer_filters if isinstance(rule, DomainFilter)]
+        self._by_row = [rule for rule in profile.peer_filters if not isinstance(rule, DomainFilter)]
+        self._relative = [score for score, _ in profile.peers if isinstance(score, DomainScore)]
+        self._peaks: dict[str, Peaks] = {}
+        """By the topology of the layout."""
         self._shape = -1, -1
         self._seen = 0
         self._allowed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self._counts: list[tuple[ShapeScore, float, NDArray[np.float64]]] = []
-        self._fill: NDArray[np.float64] = np.zeros(0)
+        self._scores: NDArray[np.float64] = np.full(1, NEVER)
+        """One more than there are rows, for `Peaks`; see `_fill`."""
+        self._end = 0
+        """Behind the last row that is allowed."""
+
+    @property
+    def _fill(self) -> NDArray[np.float64]:
+        return self._scores[:-1]
 
     @property
     def full(self) -> bool:
         """Whether no machine has room, whatever pods are near."""
         self._refresh()
         return bool(self._fill.max() == NEVER)
+
+    def choose(self, pod: PodClass, rng: random.Random) -> int | None:
+        """The row that is best for `pod`, drawn from those that are equally good; None if it can go nowhere."""
+        self._refresh()
+        domains = self._domains(pod)
+        if domains or (domains is not None and len(self._fill) > _FEW):
+            row, certain = self._draw(domains, rng)
+            if certain:
+                return row
+        totals = self.totals(pod) if domains is None or domains else self._scores[: self._end]
+        best = totals[totals.argmax()]
+        if best == NEVER:
+            return None
+        ties = (totals == best).nonzero()[0]
+        return int(ties[0] if len(ties) == 1 else ties[rng.randrange(len(ties))])
+
+    def _domains(self, pod: PodClass) -> Sequence[Domains] | None:
+        """Where the pod may go as far as others have a say, if that is a matter of domains, and no score is but that of
+        the row itself; else None."""
+        if self._counts or len(self._relative) < len(self._profile.peers):
+            return None
+        domains: list[Domains] = []
+        for by_row in self._by_row:
+            if by_row.passes(self._snapshot, pod) is not None:
+                return None
+        for by_domain in self._by_domain:
+            domains += by_domain.domains(self._snapshot, pod)
+        if any(score.matters(self._snapshot, pod, domains) for score in self._relative):
+            return None
+        return domains
+
+    def _draw(self, domains: Sequence[Domains], rng: random.Random) -> tuple[int | None, bool]:
+        # Blocks by a topology of few domains, if there is one: whatever else is asked is asked of single rows.
+        by = next((one.key for one in domains if len(one.passes) * WIDTH <= len(one.cells)), "")
+        blocks = [one.passes for one in domains if one.key == by]
+        rest = [(one.passes, one.cells) for one in domains if one.key != by]
+        return self._peaks_by(by).draw(
+            self._scores,
+            np.logical_and.reduce(blocks) if blocks else None,
+            (lambda row: all(passes[cells[row]] for passes, cells in rest)) if rest else None,
+            rng,
+        )
+
+    def _peaks_by(self, key: str) -> Peaks:
+        peaks = self._peaks.get(key)
+        if peaks is None:
+            peaks = self._peaks[key] = Peaks(self._layouts.by(key), self._scores)
+        return peaks
 
     def totals(self, pod: PodClass) -> NDArray[np.float64]:
         """The total scores as of now for `pod`."""
@@ -67,10 +135,13 @@ class Candidates:
         changed = snapshot.used.since(self._seen)
         self._seen = snapshot.used.end
         if changed is None or len(changed) > len(self._fill) // _MANY:
-            self._fill = self._judge(slice(None))
+            self._fill[:] = self._judge(slice(None))
+            self._peaks.clear()
         else:
             rows = np.fromiter(changed, dtype=np.intp, count=len(changed))
-            self._fill[rows] = self._judge(rows)
+            self._scores[rows] = self._judge(rows)
+            for peaks in self._peaks.values():
+                peaks.update(self._scores, rows)
 
     def _current(self) -> tuple[int, int]:
         """What the machines were like, and for pods with claims the storage."""
@@ -86,8 +157,10 @@ class Candidates:
         counted = ((score, weight, score.count(snapshot, pod)) for score, weight in self._profile.shape)
         self._counts = [(score, weight, counts) for score, weight, counts in counted if counts is not None]
         self._allowed = allowed
+        self._end = int(allowed.nonzero()[0].max(initial=0)) + 1
         self._shape, self._seen = self._current(), snapshot.used.end
-        self._fill = self._judge(slice(None))
+        self._scores = np.append(self._judge(slice(None)), NEVER)
+        self._peaks.clear()
 
     def _judge(self, rows: Rows) -> NDArray[np.float64]:
         snapshot, pod = self._snapshot, self._pod
@@ -96,16 +169,38 @@ class Candidates:
             mask = rule.fits(snapshot, pod, rows)
             if mask is not None:
                 passes &= mask
-        share = (snapshot.load[rows] + pod.load) / np.maximum(snapshot.allocatable[rows, :2], 1)
+        share = (snapshot.load[rows] + pod.load) * snapshot.scale[rows]
         np.minimum(share, 1.0, out=share)
-        total = np.zeros(len(share))
-        for score, weight in self._scores:
+        total: NDArray[np.float64] = _ZERO
+        for score, weight in self._row_scores:
             total = _plus(total, weight, score.score(snapshot, pod, rows, share))
         return np.where(passes, total, NEVER)
 
 
 def _plus(total: NDArray[np.float64], weight: float, scores: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    return total if scores is None else total + weight * scores
+    if scores is None:
+        return total
+    return total + scores if weight == 1.0 else total + weight * scores
+
+
+class Layouts:
+    """The layouts of all rows by a topology, as of now; the empty topology has one domain."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._shape = -1
+        self._known: dict[str, Layout] = {}
+
+    def by(self, key: str) -> Layout:
+        """The layout whose blocks share the value of the label `key`."""
+        if self._shape != self._snapshot.shape:
+            self._known.clear()
+            self._shape = self._snapshot.shape
+        found = self._known.get(key)
+        if found is None:
+            none = np.zeros(len(self._snapshot.alive), dtype=np.int32)
+            found = self._known[key] = Layout(self._snapshot.labels.cells(key)[0] if key else none)
+        return found
 
 
 class CandidateCache:
@@ -120,6 +215,15 @@ class CandidateCache:
         self.profile = profile
         self._others = others
         self._kept: OrderedDict[bytes, Candidates] = OrderedDict()
+        self._layouts = Layouts(snapshot)
+
+    def choose(self, pod: PodClass, rng: random.Random) -> int | None:
+        """The row that is best for `pod`, drawn from those that are equally good; None if it can go nowhere."""
+        return self._candidates(pod).choose(pod, rng)
+
+    def fits(self, pod: PodClass, row: int) -> bool:
+        """Whether `pod` can go to the machine of `row`."""
+        return bool(self.totals(pod)[row] > NEVER)
 
     def profile_of(self, pod: PodClass) -> Profile:
         """By which rules `pod` is placed."""
@@ -139,7 +243,7 @@ class CandidateCache:
         mark = pod.mark if profile.by_labels else pod.alone
         found = self._kept.get(mark)
         if found is None:
-            found = self._kept[mark] = Candidates(self.snapshot, pod, profile)
+            found = self._kept[mark] = Candidates(self.snapshot, pod, profile, self._layouts)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         else:

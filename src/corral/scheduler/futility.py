@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.scheduler.filters import all_of
 from corral.scheduler.filters.pod_affinity import where_attracted
 from corral.scheduler.filters.resources import reason_of
 from corral.scheduler.filters.topology_spread import spread_sums
@@ -75,7 +76,8 @@ def _asked(snapshot: Snapshot, pod: PodClass) -> NDArray[np.int64]:
 
 def _near_enough(snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_]:
     """The rows that are in all the domains that the pod's rules are about, near the pods that it seeks."""
-    mask = where_attracted(snapshot, pod) if pod.peers.attracted else snapshot.alive.copy()
+    attracted = all_of(where_attracted(snapshot, pod))
+    mask = snapshot.alive.copy() if attracted is None else attracted
     for constraint in pod.peers.spread:
         spread_sums(snapshot, constraint.tie)
         mask &= constraint.tie.chosen.cells > 0

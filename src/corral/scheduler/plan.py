@@ -23,7 +23,6 @@ from corral.scheduler.gangs import Gang
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.preemption import Budget, Eviction, Victims, find_victims, spend, waits_for_victims
 from corral.scheduler.profile import SPREADING, Profile
-from corral.scheduler.scores import NEVER
 from corral.scheduler.scores.fragmentation import learn
 from corral.scheduler.snapshot import Snapshot
 
@@ -309,16 +308,11 @@ class _Turn:
 
     def _choose(self, pod: PodClass, preferred: str) -> str:
         """The best machine, or `preferred` if the pod fits there; empty if none takes it."""
-        totals = self._cache.totals(pod)
         wanted = self._snapshot.row(preferred) if preferred else None
-        if wanted is not None and totals[wanted] > NEVER:
+        if wanted is not None and self._cache.fits(pod, wanted):
             return preferred
-        best = totals[totals.argmax()]
-        if best == NEVER:
-            return ""
-        ties = np.flatnonzero(totals == best)
-        row = int(ties[0] if len(ties) == 1 else ties[self._rng.randrange(len(ties))])
-        return self._snapshot.machine(row).name
+        row = self._cache.choose(pod, self._rng)
+        return "" if row is None else self._snapshot.machine(row).name
 
 
 def refuse(snapshot: Snapshot, key: Key, pod: PodClass, profile: Profile) -> Refuse:

@@ -50,6 +50,8 @@ class PodClass:
     columns: NDArray[np.intp]
     """Where in the snapshot's arrays the amounts of `requests` belong."""
     amounts: NDArray[np.int64]
+    taken: NDArray[np.int64]
+    """The amounts in the order of the arrays' columns, up to the last that is asked for."""
     load: NDArray[np.float64]
     """cpu and memory as scoring counts them."""
     ports: tuple[HostPort, ...]
@@ -163,10 +165,15 @@ def read_class(
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    columns = np.array([column(name) for name in requests], dtype=np.intp)
+    amounts = np.array(list(requests.values()), dtype=np.int64)
+    taken = np.zeros(int(columns.max()) + 1, dtype=np.int64)
+    taken[columns] = amounts
     return PodClass(
         requests=requests,
-        columns=np.array([column(name) for name in requests], dtype=np.intp),
-        amounts=np.array(list(requests.values()), dtype=np.int64),
+        columns=columns,
+        amounts=amounts,
+        taken=taken,
         load=np.array(
             [requests.get("cpu") or _ASSUMED_CPU, requests.get("memory") or _ASSUMED_MEMORY], dtype=np.float64
         ),

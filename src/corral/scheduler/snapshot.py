@@ -114,6 +114,8 @@ class Snapshot:
         """`requested` by the pods of each priority that there is."""
         self.load: NDArray[np.float64] = np.zeros((_FIRST_ROWS, 2))
         """cpu and memory requested, where a pod that asks for nothing counts as a small one; for scores."""
+        self.scale: NDArray[np.float64] = np.ones((_FIRST_ROWS, 2))
+        """What one unit of cpu and of memory is as a part of all that the machine has."""
         self.alive: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
         self.unschedulable: NDArray[np.bool_] = np.zeros(_FIRST_ROWS, dtype=np.bool_)
         self.taint_sets: list[tuple[Taint, ...]] = [()]
@@ -207,6 +209,7 @@ class Snapshot:
             columns = [self._column(name) for name in allocatable]
             self.allocatable[row] = 0
             self.allocatable[row, columns] = list(allocatable.values())
+            self.scale[row] = 1.0 / np.maximum(self.allocatable[row, :2], 1)
             self.shape += self.devices.set(row, *device_kind(allocatable))
             record.allocatable = allocatable
             self.used.add(row)
@@ -247,6 +250,7 @@ class Snapshot:
         record.machine, record.allocatable = None, {}
         self.alive[row] = False
         self.allocatable[row] = 0
+        self.scale[row] = 1.0
         self.images.set(row, ())
         self.devices.set(row, "", 0)
         self._alive_count -= 1
@@ -301,7 +305,7 @@ class Snapshot:
             self.devices.take(row, pod_class, ask, 1)
         self._record(row).pods[key] = pod_class
         self._where[key] = row
-        self.requested[row, pod_class.columns] += pod_class.amounts
+        self.requested[row, : len(pod_class.taken)] += pod_class.taken
         self._count_priority(row, pod_class, 1)
         self.load[row] += pod_class.load
         for port in pod_class.ports:
@@ -339,7 +343,7 @@ class Snapshot:
             return
         if priority not in self.by_priority:
             self.by_priority[priority] = np.zeros_like(self.requested)
-        self.by_priority[priority][row, pod_class.columns] += sign * pod_class.amounts
+        self.by_priority[priority][row, : len(pod_class.taken)] += sign * pod_class.taken
 
     def pods(self, row: int) -> list[tuple[Key, PodClass]]:
         """The pods placed on a row, first placed first."""
@@ -354,7 +358,7 @@ class Snapshot:
         pod_class = self._record(row).pods.pop(key)
         if pod_class.gpu is not None:
             self.devices.take(row, pod_class, pod_class.gpu, -1)
-        self.requested[row, pod_class.columns] -= pod_class.amounts
+        self.requested[row, : len(pod_class.taken)] -= pod_class.taken
         self._count_priority(row, pod_class, -1)
         self.load[row] -= pod_class.load
         for port in pod_class.ports:
@@ -451,6 +455,7 @@ class Snapshot:
         for priority, amounts in self.by_priority.items():
             self.by_priority[priority] = np.vstack([amounts, np.zeros((more, len(self.columns)), dtype=np.int64)])
         self.load = np.vstack([self.load, np.zeros((more, 2))])
+        self.scale = np.vstack([self.scale, np.ones((more, 2))])
         self.alive = np.concatenate([self.alive, np.zeros(more, dtype=np.bool_)])
         self.unschedulable = np.concatenate([self.unschedulable, np.zeros(more, dtype=np.bool_)])
         self.taints = np.concatenate([self.taints, np.zeros(more, dtype=np.int32)])

@@ -6,7 +6,7 @@ that rules between pods hold both ways. A tie lives as long as a pod class refer
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -165,6 +165,8 @@ class Ties:
         """Ties that choose only pods with one of certain labels, by these labels."""
         self._others: weakref.WeakSet[Tie] = weakref.WeakSet()
         self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._chosen_by: weakref.WeakKeyDictionary[Placed, tuple[Tie, ...]] = weakref.WeakKeyDictionary()
+        """What `choosing` gave since ties or namespaces changed; so long it keeps ties that nobody else refers to."""
 
     def copy(self, placed: Callable[[], Iterable[tuple[Placed, int]]]) -> "tuple[Ties, dict[Tie, Tie]]":
         """Ties with the same counts for another snapshot, and which of them stands for which of these: they live as
@@ -182,14 +184,19 @@ class Ties:
         found = self._all.get((selectors, key, eligible))
         if found is None:
             found = self._all[selectors, key, eligible] = Tie(selectors, key, eligible)
+            self._chosen_by.clear()
             self._index(found)
             self._count_chosen(found)
         return found
 
-    def choosing(self, pod: Placed) -> Iterator[Tie]:
+    def choosing(self, pod: Placed) -> Sequence[Tie]:
         """The ties whose selectors choose `pod`."""
-        if not self._all:
-            return
+        known = self._chosen_by.get(pod)
+        if known is None:
+            known = self._chosen_by[pod] = tuple(self._choosing(pod))
+        return known
+
+    def _choosing(self, pod: Placed) -> Iterator[Tie]:
         for label in pod.labels.items():
             for tie in self._by_label.get(label, ()):
                 if self.chooses(tie, pod):
@@ -230,6 +237,7 @@ class Ties:
         concerned = [
             tie for tie in self._all.values() if any(not selector.in_namespaces.nothing for selector in tie.selectors)
         ]
+        self._chosen_by.clear()
         for tie in concerned:
             tie.chosen.clear()
             self._count_chosen(tie)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.scheduler.filters import Domains, all_of
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.ties import DomainCounts, Tie
@@ -18,28 +19,29 @@ class PodAffinity:
     """Required `podAffinity` and `podAntiAffinity` of the pod, and `podAntiAffinity` of pods that are placed."""
 
     def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
-        mask = None
-        for _, allowed in _rules(snapshot, pod):
-            mask = allowed if mask is None else mask & allowed
-        return mask
+        return all_of(self.domains(snapshot, pod))
+
+    def domains(self, snapshot: Snapshot, pod: PodClass) -> Iterator[Domains]:
+        return (allowed for _, allowed in _rules(snapshot, pod))
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
         reasons: dict[str, int] = {}
         for reason, allowed in _rules(snapshot, pod):
-            passing = allowed[rows]
+            passing = allowed.rows[rows]
             reasons[reason] = reasons.get(reason, 0) + int((~passing).sum())
             rows = rows[passing]
         return {reason: count for reason, count in reasons.items() if count}
 
     def explain(self, snapshot: Snapshot, pod: PodClass, row: int) -> list[str]:
-        return next(([reason] for reason, allowed in _rules(snapshot, pod) if not allowed[row]), [])
+        rules = _rules(snapshot, pod)
+        return next(([reason] for reason, allowed in rules if not allowed.passes[allowed.cells[row]]), [])
 
 
-def _rules(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each reason to refuse, and the rows that it does not refuse; in the order of kube-scheduler's checks."""
+def _rules(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[str, Domains]]:
+    """Each reason to refuse, and the domains that it does not refuse; in the order of kube-scheduler's checks."""
     peers = pod.peers
-    if peers.attracted:
-        yield _NOT_ATTRACTED, where_attracted(snapshot, pod)
+    for domains in where_attracted(snapshot, pod):
+        yield _NOT_ATTRACTED, domains
     for tie in peers.repelled:
         if tie.chosen:
             yield _REPELLED, _without(snapshot, tie, tie.chosen)
@@ -48,23 +50,21 @@ def _rules(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[str, NDArray[np.
             yield _REPELLED_BY_OTHERS, _without(snapshot, tie, tie.repels)
 
 
-def where_attracted(snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_]:
+def where_attracted(snapshot: Snapshot, pod: PodClass) -> Iterator[Domains]:
     """In every topology a chosen pod must be in the row's domain. The first of a group that seeks its own kind only
     needs a machine that is in a domain at all."""
     ties = pod.peers.attracted
     sums = [domain_sums(snapshot, tie, tie.chosen) for tie in ties]
-    first = not any(sums_of_tie.any() for sums_of_tie in sums) and snapshot.ties.chooses(ties[0], pod.peers)
-    mask = np.ones(len(snapshot.alive), dtype=np.bool_)
-    for tie, sums_of_tie in zip(ties, sums, strict=True):
-        cells = tie.chosen.cells
-        mask &= (cells > 0) if first else (sums_of_tie > 0)[cells]
-    return mask
+    first = bool(ties) and not any(of_tie.any() for of_tie in sums) and snapshot.ties.chooses(ties[0], pod.peers)
+    for tie, of_tie in zip(ties, sums, strict=True):
+        passes: NDArray[np.bool_] = np.arange(len(of_tie)) > 0 if first else of_tie > 0
+        yield Domains(tie.key, tie.chosen.cells, passes)
 
 
-def _without(snapshot: Snapshot, tie: Tie, counts: DomainCounts) -> NDArray[np.bool_]:
-    """The rows in whose domain nothing is counted."""
+def _without(snapshot: Snapshot, tie: Tie, counts: DomainCounts) -> Domains:
+    """The domains in which nothing is counted."""
     empty: NDArray[np.bool_] = domain_sums(snapshot, tie, counts) == 0
-    return empty[counts.cells]
+    return Domains(tie.key, counts.cells, empty)
 
 
 def domain_sums(snapshot: Snapshot, tie: Tie, counts: DomainCounts) -> NDArray[np.int64]:

@@ -17,8 +17,11 @@ class Resources:
 
     def fits(self, snapshot: Snapshot, pod: PodClass, rows: Rows) -> NDArray[np.bool_]:
         """`passes` for some rows only."""
-        free = snapshot.allocatable[rows] - snapshot.requested[rows]
-        fits: NDArray[np.bool_] = np.logical_and.reduce(free[:, pod.columns] >= pod.amounts, axis=1)
+        if isinstance(rows, slice):
+            free = snapshot.allocatable[rows] - snapshot.requested[rows]
+        else:
+            free = snapshot.allocatable.take(rows, axis=0) - snapshot.requested.take(rows, axis=0)
+        fits: NDArray[np.bool_] = np.logical_and.reduce(free.take(pod.columns, axis=1) >= pod.amounts, axis=1)
         return fits
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:

@@ -1,11 +1,12 @@
 """Pods of a group are spread over domains: none may get far ahead of the emptiest."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corral.kinds.taints import untolerated
+from corral.scheduler.filters import Domains, all_of
 from corral.scheduler.filters.node_affinity import affinity_matches
 from corral.scheduler.peers import SpreadConstraint
 from corral.scheduler.podclass import PodClass
@@ -20,12 +21,12 @@ class TopologySpread:
     """`topologySpreadConstraints` that say DoNotSchedule."""
 
     def passes(self, snapshot: Snapshot, pod: PodClass) -> NDArray[np.bool_] | None:
-        if not pod.peers.spread:
-            return None
-        mask = np.ones(len(snapshot.alive), dtype=np.bool_)
+        return all_of(self.domains(snapshot, pod))
+
+    def domains(self, snapshot: Snapshot, pod: PodClass) -> Iterator[Domains]:
         for constraint in pod.peers.spread:
-            mask &= _room(snapshot, constraint)[constraint.tie.chosen.cells]
-        return mask
+            room = _room(snapshot, constraint)
+            yield Domains(constraint.tie.key, constraint.tie.chosen.cells, room)
 
     def tally(self, snapshot: Snapshot, pod: PodClass, rows: NDArray[np.intp]) -> Mapping[str, int]:
         reasons = {_NO_DOMAIN: 0, _UNEVEN: 0}

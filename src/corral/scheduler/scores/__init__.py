@@ -4,11 +4,13 @@ A score depends on what is on the machine and is kept up to date row by row (`Ro
 (`ShapeScore`), or on the pods in a machine's domains (`PeerScore`).
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.scheduler.filters import Domains
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Rows, Snapshot
 
@@ -38,6 +40,14 @@ class ShapeScore(Protocol):
 
     def score(self, counts: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Scores of all rows, relative to those where `total` is not minus infinity; None if they are all the same."""
+
+
+@runtime_checkable
+class DomainScore(Protocol):
+    """A `PeerScore` that knows, from what the rules say of domains alone, when it has nothing to say."""
+
+    def matters(self, snapshot: Snapshot, pod: PodClass, allowed: Sequence[Domains]) -> bool:
+        """False if all machines in domains that are `allowed` get the same."""
 
 
 class PeerScore(Protocol):

@@ -12,7 +12,7 @@ class LeastAllocated:
     """Spreads: the emptier a machine stays, the better."""
 
     def score(self, snapshot: Snapshot, pod: PodClass, rows: Rows, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        scores: NDArray[np.float64] = (2.0 - share[:, 0] - share[:, 1]) * (BEST / 2)
+        scores: NDArray[np.float64] = BEST - (share[:, 0] + share[:, 1]) * (BEST / 2)
         return scores
 
 
@@ -31,4 +31,4 @@ class Balanced:
     """
 
     def score(self, snapshot: Snapshot, pod: PodClass, rows: Rows, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (1.0 - np.abs(share[:, 0] - share[:, 1]) / 2) * BEST
+        return BEST - np.abs(share[:, 0] - share[:, 1]) * (BEST / 2)

@@ -1,10 +1,12 @@
 """Spreading that is wished for, not required: kube-scheduler's PodTopologySpread."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from corral.scheduler.filters import Domains
 from corral.scheduler.filters.topology_spread import spread_sums
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.scores import BEST, NEVER
@@ -17,6 +19,9 @@ class PreferredSpread:
     Topologies with many domains weigh more, by the logarithm of their number plus 2. Machines that lack a label of the
     constraints are worst.
     """
+
+    def matters(self, snapshot: Snapshot, pod: PodClass, allowed: Sequence[Domains]) -> bool:
+        return bool(pod.peers.even)
 
     def score(self, snapshot: Snapshot, pod: PodClass, total: NDArray[np.float64]) -> NDArray[np.float64] | None:
         if not pod.peers.even:
