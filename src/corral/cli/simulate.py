@@ -1,6 +1,5 @@
 """`corral simulate`: what would happen, decided by the scheduler's own code on a copy of the cell."""
 
-import asyncio
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,8 +82,7 @@ def _simulation(*extra: Callable[..., Any]) -> Callable[[Callable[..., int | Non
             def work() -> int | None:
                 plots.check(options.get("plot"))
                 given = sources.Sources(manifests, machines, workloads, kubeconfig, data_dir)
-                # The simulation runs outside of the event loop, so that Ctrl-C ends it at once.
-                scenario = asyncio.run(sources.load(given))
+                scenario = sources.load(given)
                 for line in scenario.notes:
                     terminal.note(line)
                 if not scenario.machines:

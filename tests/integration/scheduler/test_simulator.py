@@ -9,6 +9,7 @@ from corral.cli.simulation.sources import read_cell
 from corral.kinds import conditions
 from corral.kinds.types import Key, Obj
 from corral.scheduler.profile import SPREADING
+from corral.scheduler.simulator import manifests
 from corral.scheduler.simulator.cell import SimulatedCell
 from corral.testing.scheduling import node, pod
 from corral.testing.scheduling_cell import Cell, is_bound
@@ -49,7 +50,7 @@ async def test_what_is_said_to_fit_is_bound_where_it_was_said(cell: Cell, seed: 
     machines = [random_node(number, rng) for number in range(6)]
     pods = [random_pod(number, rng) for number in range(25)]
     await cell.add(*machines, *pods)
-    scenario = await read_cell(cell.client, "the cell")
+    scenario = manifests.read(await read_cell(cell.client, "the cell"))
     outcome = SimulatedCell(scenario, SPREADING).settle(NOW, random.Random(1))
     await cell.schedule()
     happened: dict[Key, str] = {}

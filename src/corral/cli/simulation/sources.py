@@ -1,5 +1,6 @@
 """Where a scenario comes from: files, and the live cell where no file has machines."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from corral.base.errors import CorralError
 from corral.cli import manifests as files
 from corral.cli.session import connect
 from corral.client.client import Client
+from corral.kinds.resources import NODES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj, Resource
 from corral.scheduler.simulator import csvtable, inventory, manifests
@@ -31,20 +33,21 @@ class Sources:
     data_dir: str | None
 
 
-async def load(sources: Sources) -> Scenario:
+def load(sources: Sources) -> Scenario:
     """The scenario of all `sources` together.
 
     Raises:
         CorralError: a file cannot be read or used, or the cell cannot be reached.
         StatusError: the cell refuses to tell.
     """
-    objects = files.read(sources.manifests) if sources.manifests else ()
-    parts = [manifests.read((one.obj, one.source) for one in objects)]
-    parts += [inventory.machines(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.machines]
-    parts += [inventory.workloads(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.workloads]
-    if not any(part.machines for part in parts):
-        parts.insert(0, await _live(sources))
-    return sum(parts, Scenario())
+    given = files.read(sources.manifests) if sources.manifests else ()
+    tables = [inventory.machines(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.machines]
+    tables += [inventory.workloads(csvtable.decode(_bytes(path), str(path)), str(path)) for path in sources.workloads]
+    objects = [(one.obj, one.source) for one in given]
+    if not any(table.machines for table in tables) and not any(one.obj["kind"] == NODES.kind for one in given):
+        # Only what waits for the network is in an event loop: there, Ctrl-C would wait for the rest.
+        objects = [*asyncio.run(_live(sources)), *objects]
+    return sum(tables, manifests.read(objects))
 
 
 def _bytes(path: Path) -> bytes:
@@ -54,18 +57,18 @@ def _bytes(path: Path) -> bytes:
         raise CorralError(f"cannot read {path}: {error.strerror or error}", "name a file that you may read") from error
 
 
-async def _live(sources: Sources) -> Scenario:
+async def _live(sources: Sources) -> list[tuple[Obj, str]]:
     async with connect(sources.kubeconfig, sources.data_dir, None) as session:
         return await read_cell(session.client, session.server)
 
 
-async def read_cell(client: Client, name: str) -> Scenario:
-    """The cell that `client` talks to, as it is now; errors call it `name`.
+async def read_cell(client: Client, name: str) -> list[tuple[Obj, str]]:
+    """The objects of the cell that `client` talks to, each with `name` as its source.
 
     Raises:
-        CorralError, StatusError: an object makes no sense, or may not be read.
+        StatusError: they may not be read.
     """
-    return manifests.read([(obj, name) for resource in manifests.RESOURCES for obj in await _all(client, resource)])
+    return [(obj, name) for resource in manifests.RESOURCES for obj in await _all(client, resource)]
 
 
 async def _all(client: Client, resource: Resource) -> list[Obj]:

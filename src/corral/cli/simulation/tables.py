@@ -164,6 +164,9 @@ def compaction_words(found: Mapping[str, Compaction], machines: int, pods: int) 
 
 def timeline_words(line: Timeline, *, wide: bool) -> Iterator[str]:
     """`corral simulate run`."""
+    if not line.waits:
+        yield "Nothing happens: no pod comes."
+        return
     pods, ran = sum(row.pods for row in line.waits), sum(row.ran for row in line.waits)
     never = "every one ran" if ran == pods else f"{many(pods - ran, 'pod')} never ran"
     yield f"{many(pods, 'pod')} on {many(line.machines, 'machine')} in {_time(line.span)}: {never}."

@@ -21,7 +21,7 @@ _PAIRS = re.compile(r"[\s,;|]+")
 _DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d+)(?=\D|$)")
 # Beyond these a number is a mistake: nothing has that much, and sums must not overflow.
 _MOST = 2**53
-_MOST_COPIES = 10_000_000
+_MOST_COPIES = 1_000_000
 
 T = TypeVar("T")
 

@@ -20,6 +20,8 @@ _HOSTNAME = "kubernetes.io/hostname"
 _GPU = "nvidia.com/gpu"
 _GPU_MILLI = "corral.dev/gpu-milli"
 _WHOLE_GPU = 1000
+_MOST = 2_000_000
+"""Copies in one file; they take about a kilobyte of memory each."""
 _GPU_MODEL = "nvidia.com/gpu.product"
 _MOST_PODS = "110"
 """What a kubelet allows if nobody says otherwise."""
@@ -124,6 +126,8 @@ def _names(row: Row, kind: str, taken: dict[str, int]) -> list[str]:
     name, count = row.text("name"), row.count("count", 1)
     if not name:
         name = f"{kind}-{row.line}"
+    if len(taken) + count > _MOST:
+        raise row.wrong("count", f"the file comes to more than {_MOST:,} {kind}s", "simulate a part of them")
     names = [name] if "count" not in row.cells else [f"{name}-{number}" for number in range(count)]
     for one in names:
         if one in taken:

@@ -26,10 +26,10 @@ from corral.scheduler.simulator.bands import PRIORITIES
 from corral.scheduler.simulator.scenario import MIRROR, Scenario
 from corral.scheduler.trim import trim_node, trim_pod
 
-RESOURCES = (*context.RESOURCES, NODES, PODS)
-"""What a scenario is made of."""
+RESOURCES = (*context.RESOURCES, PRIORITY_CLASSES, NODES, PODS)
+"""What a scenario is made of, but for workloads that have no pods yet."""
 _WORKLOADS = tuple(resource.kind for resource in expand.WORKLOADS.values() if resource is not PODS)
-_USED = tuple(dict.fromkeys((*(one.kind for one in (*RESOURCES, PRIORITY_CLASSES)), *_WORKLOADS)))
+_USED = tuple(dict.fromkeys((*(one.kind for one in RESOURCES), *_WORKLOADS)))
 _KEPT = ("creationTimestamp", "generateName", "ownerReferences")
 
 _Maker: TypeAlias = tuple[str, Key]

@@ -112,6 +112,7 @@ def test_what_spreadsheets_write_is_read(text: bytes) -> None:
         ("name,cpu,memory\na,4,64\n", "'64' is 64 bytes", "64Gi"),
         ("name,count,cpu,memory\na,2.5,4,1Gi\n", "column 'count': '2.5' is not a whole number", "from 0 to"),
         ("name,count,cpu,memory\na,99999999999,4,1Gi\n", "column 'count': 99999999999 is out of range", "from 0 to"),
+        ("name,count,cpu,memory\n" + "a,1000000,4,1Gi\n" * 3, "line 3, column 'name': 'a-0' is the name of", "its own"),
         ("name,cpu,memory\na,4,1Gi\na,4,1Gi\n", "line 3, column 'name': 'a' is the name of line 2", "of its own"),
         ("name,cpu,memory,labels\na,4,1Gi,ssd\n", "'ssd' is not key=value", "key=value"),
         ("name,cpu,memory,taints\na,4,1Gi,a=b:Never\n", "'a=b:Never' is not a taint", "NoSchedule"),
