@@ -292,3 +292,38 @@ def test_the_book_counts_members_with_a_machine_and_those_that_succeeded() -> No
     assert book.gang(key) is None
     assert book.put(key, None)
     assert book.gang(key) == Gang(key, 0)
+
+
+some_fillers = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["1", "2"]), st.integers(0, 3)), max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(some_machines, some_fillers, some_gangs, st.integers(0, 3))
+def test_when_its_victims_are_gone_a_gang_is_bound_whole(
+    machines: list[str], fillers: list[tuple[int, str, int]], gangs: list[tuple[int, list[str], int, int]], seed: int
+) -> None:
+    snapshot = snapshot_of(*(node(f"n{number}", cpu=cpu) for number, cpu in enumerate(machines)))
+    priorities: dict[Key, int] = {}
+    free = {f"n{number}": int(cpu) for number, cpu in enumerate(machines)}
+    for number, (at, cpu, priority) in enumerate(fillers):
+        machine = f"n{at}"
+        if free.get(machine, 0) >= int(cpu):
+            free[machine] -= int(cpu)
+            filler = pod(f"filler-{number}", cpu=cpu, priority=priority)
+            snapshot.place(key_of(filler), snapshot.classify(filler, placed=True), machine)
+            priorities[key_of(filler)] = priority
+    minimum, sizes, priority, _ = gangs[0]
+    pending = pending_of(snapshot, [(minimum, sizes, priority, 0)])
+    cache = CandidateCache(snapshot, SPREADING)
+    preempting = [one for one in assign(cache, pending, NOW, random.Random(seed)) if isinstance(one, Preempt)]
+    nominated, victims = set(snapshot.nominations), {key for one in preempting for key in one.victims}
+    assert all(priorities[key] < priority for key in victims)
+    assert nominated == {one.pod for one in preempting}
+    if len(nominated) < minimum:
+        # Nobody goes for a gang that is not whole then; beyond the minimum each member is a pod like any other.
+        assert not victims or len(sizes) - len(nominated) >= minimum
+        return
+    for key in victims:
+        snapshot.remove(key)
+    decisions = assign(cache, [one for one in pending if one.key in nominated], NOW, random.Random(seed))
+    assert {type(one) for one in decisions} == {Bind}
