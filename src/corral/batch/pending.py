@@ -33,14 +33,8 @@ def local_queue(world: World, key: Key, finishes: Iterable[eta.Finish], now: dat
         if item["position"] is not None:
             item["positionInLocalQueue"] = position
     running = [item for item in found["admitted"] if item["localQueue"] == key.name]
-    return {
-        "kind": "LocalQueue",
-        "name": key.name,
-        "namespace": key.namespace,
-        **found,
-        "items": mine,
-        "admitted": running,
-    }
+    head = {"kind": "LocalQueue", "name": key.name, "namespace": key.namespace}
+    return {**found, **head, "items": mine, "admitted": running}
 
 
 def cluster_queue(

@@ -156,7 +156,7 @@ def evicted(workload: Obj, reason: str, message: str, now: datetime) -> Obj:
 
 
 def released(workload: Obj, now: datetime) -> Obj:
-    """Stopped: without quota, and back in its queue; one that was preempted waits a little longer each time."""
+    """Stopped: without quota, and back in its queue; one that is preempted again and again waits longer each time."""
     carrier = _changed(workload)
     status = carrier["status"]
     cause = conditions.get(workload, "Evicted") or {}
@@ -171,7 +171,8 @@ def released(workload: Obj, now: datetime) -> Obj:
         status[past] = int(status.get(past) or 0) + ran
     if cause.get("reason") == "Preempted":
         count = int((status.get("requeueState") or {}).get("count") or 0) + 1
-        wait = min(_LONGEST_WAIT, 2.0 ** min(count - 1, 10))
+        # The first time it keeps its turn.
+        wait = min(_LONGEST_WAIT, 2.0 ** min(count - 2, 10)) if count > 1 else 0.0
         status["requeueState"] = {"count": count, "requeueAt": rfc3339(now + timedelta(seconds=wait))}
     _set(carrier, "Requeued", "True", cause.get("reason") or "Pending", cause.get("message") or "Requeued", now)
     return _status(carrier)

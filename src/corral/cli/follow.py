@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from corral.base.errors import CorralError
 from corral.cli import attach, programs, terminal
 from corral.cli.session import Session
+from corral.kinds.bundled.queues import queue_name
 from corral.kinds.resources import EVENTS, JOBS, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
@@ -52,6 +53,8 @@ class Attention:
         self._running = 0.0
         self._said = ""
         self._output: asyncio.Task[None] | None = None
+        self._left: set[str] = set()
+        """Uids of pods that had to make way in their queue; the program runs again in another."""
 
     async def run(self) -> Outcome:
         """Watch until the container has ended and all of its output is written.
@@ -62,6 +65,8 @@ class Attention:
         """
         try:
             pod = await self._watch()
+            while await self._made_way(pod):
+                pod = await self._watch()
         except BaseException:
             if self._output is not None:
                 self._output.cancel()
@@ -107,6 +112,22 @@ class Attention:
                         break
             await self._still_there()
 
+    async def _made_way(self, pod: Obj) -> bool:
+        """Whether the pod was stopped for a more important program, so that ours waits in its queue again."""
+        metadata = pod["metadata"]
+        if not metadata.get("deletionTimestamp"):
+            return False
+        job = await self._session.client.get(JOBS, self._name, self._session.namespace)
+        if not queue_name(job) or not job["spec"].get("suspend"):
+            return False
+        self._left.add(metadata["uid"])
+        if self._output is not None:
+            await self._output
+        self._output, self._bound, self._running = None, 0.0, 0.0
+        name = queue_name(job)
+        self._note(f"{self._name} had to make way and waits in queue {name} again (corral queue job/{self._name})")
+        return True
+
     async def _still_there(self) -> None:
         try:
             await self._session.client.get(JOBS, self._name, self._session.namespace)
@@ -117,6 +138,8 @@ class Attention:
 
     def _look(self, pod: Obj) -> bool:
         """Take in a pod as it is now; True when its program has ended."""
+        if pod["metadata"]["uid"] in self._left:
+            return False
         now = time.monotonic()
         node = pod["spec"].get("nodeName", "")
         status = pod.get("status", {})

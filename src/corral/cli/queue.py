@@ -201,7 +201,7 @@ def queue_words(answer: Obj, *, wide: bool, now: datetime) -> list[str]:
     found += [seen(answer["throughput"])] if answer["throughput"] else []
     if answer["admitted"]:
         rows = [_running(one, now) for one in answer["admitted"]]
-        found += ["", terminal.columns(["ADMITTED", "PRIORITY", "HOLDS", "SINCE"], rows)]
+        found += ["", terminal.columns(["ADMITTED", "PRIORITY", "HOLDS", "SINCE", "STATE"], rows)]
     if answer["items"]:
         rows = [_waiting(one, now, wide) for one in answer["items"]]
         header = ["POSITION", "WAITING", "PRIORITY", "WAITS", "TURN IN", *(["WORKLOAD"] if wide else []), "WHY"]
@@ -212,7 +212,7 @@ def queue_words(answer: Obj, *, wide: bool, now: datetime) -> list[str]:
 def _running(item: Obj, now: datetime) -> list[str]:
     holds = ", ".join(f"{one['amount']} {one['resource']} of {one['flavor']}" for one in item["usage"])
     since = human_duration((now - parse_rfc3339(item["since"])).total_seconds()) if item["since"] else "-"
-    return [_title(item), str(item["priority"]), holds or "-", since + (", stopping" if item["stopping"] else "")]
+    return [_title(item), str(item["priority"]), holds or "-", since, "stops" if item["stopping"] else "runs"]
 
 
 def _waiting(item: Obj, now: datetime, wide: bool) -> list[str]:
@@ -240,7 +240,8 @@ def item_words(title: str, answer: Obj, item: Obj | None, *, now: datetime) -> l
         return [f"{title} does not wait in {where}: it has ended, or is about to enter"]
     if "since" in item:
         holds = _running(item, now)
-        return [f"{title} was admitted by {where} {holds[3]} ago", f"  holds {holds[2]}"]
+        stops = "; it is being stopped for another" if item["stopping"] else ""
+        return [f"{title} was admitted by {where} {holds[3]} ago{stops}", f"  holds {holds[2]}"]
     if item["position"] is None:
         return [f"{title} has no place in {where}", f"  {item['why']}"]
     found = [f"{title} waits in {where}: position {item['position'] + 1}", f"  {item['why']}"]

@@ -8,7 +8,9 @@ import click
 
 from corral.cli import targets, terminal
 from corral.cli.session import Session, connected
-from corral.kinds.resources import EVENTS, JOBS, PODS
+from corral.kinds import conditions
+from corral.kinds.bundled.queues import is_gated, owned_by, queue_name
+from corral.kinds.resources import EVENTS, JOBS, PODS, WORKLOADS
 from corral.kinds.types import Obj
 
 
@@ -20,7 +22,8 @@ async def command(session: Session, output: str | None, name: str) -> None:
     """Explain NAME: a program that `corral run` started, a pod, or kind/name."""
     target = await targets.find(session, name)
     pods = await targets.pods(session, target)
-    report: dict[str, Any] = {"object": _told(target.obj, target.resource.kind), "pods": []}
+    kind = target.resource.kind
+    report: dict[str, Any] = {"object": await _queued(session, target) or _told(target.obj, kind), "pods": []}
     for pod in pods:
         entry = {"name": pod["metadata"]["name"], "says": list(container_words(pod))}
         if not pod["spec"].get("nodeName"):
@@ -31,6 +34,21 @@ async def command(session: Session, output: str | None, name: str) -> None:
         click.echo(json.dumps(report, indent=4))
         return
     click.echo("\n".join(words(report, target)))
+
+
+async def _queued(session: Session, target: targets.Target) -> list[str]:
+    """What the queue says of a Job or pod that waits in one."""
+    obj, uid = target.obj, target.obj["metadata"]["uid"]
+    waits = obj["spec"].get("suspend") if target.resource is JOBS else is_gated(obj)
+    if not queue_name(obj) or not waits:
+        return []
+    workloads = (await session.client.list(WORKLOADS, target.namespace))["items"]
+    found = next((one for one in workloads if owned_by(one, uid)), None)
+    stopping = found is not None and conditions.is_true(found, "QuotaReserved")
+    said = conditions.get(found, "Evicted" if stopping else "QuotaReserved") if found is not None else None
+    name = f"{target.resource.kind.lower()}/{target.name}"
+    head = f"it waits in the queue {queue_name(obj)}"
+    return [f"{head}: {said['message']}" if said else head, f"see its turn: corral queue {name}"]
 
 
 async def _placement(session: Session, pod: Obj) -> Obj:
