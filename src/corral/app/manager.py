@@ -102,7 +102,8 @@ class Manager:
         from corral.controllers.all import controllers
         from corral.machinery.runner import Runner
 
-        every = [*controllers(ca_pem=self._pki.ca_pem.decode()), *queue_controllers(self.queues)]
+        own = controllers(ca_pem=self._pki.ca_pem.decode(), sign=self._pki.sign_request)
+        every = [*own, *queue_controllers(self.queues)]
         shared = self._client("system:kube-controller-manager", manager="kube-controller-manager")
         runner = Runner(shared, every, self._clock, rng=self._rng, client_for=self._controller_client, active=active)
         async with asyncio.TaskGroup() as parts:

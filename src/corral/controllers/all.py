@@ -1,5 +1,6 @@
 """The built-in controllers, under the names that Kubernetes gives them."""
 
+from corral.controllers.certificates.controller import CertificateController, Sign
 from corral.controllers.cronjobs.controller import CronJobController
 from corral.controllers.daemonsets.controller import DaemonSetController
 from corral.controllers.deployments.controller import DeploymentController
@@ -25,17 +26,19 @@ from corral.kinds.resources import COSCHEDULING_POD_GROUPS, POD_GROUPS
 from corral.machinery.api import Background, Controller
 
 
-def controllers(*, ca_pem: str, node_grace: float = GRACE_SECONDS) -> list[Controller | Background]:
+def controllers(*, ca_pem: str, sign: Sign, node_grace: float = GRACE_SECONDS) -> list[Controller | Background]:
     """A new set of built-in controllers, for one `Runner`.
 
     Args:
         ca_pem: the authority that pods verify the API server by.
+        sign: makes machines' certificates.
         node_grace: seconds of silence after which a machine's state is unknown.
     """
     return [
         NamespaceController(),
         ServiceAccountController(),
         RootCaController(ca_pem),
+        CertificateController(sign),
         JobController(),
         TtlAfterFinishedController(),
         CronJobController(),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from corral.apiserver.admission.api import Lookup, Operation, Plugin, Review
+from corral.apiserver.admission.certificates import CertificateRequests
 from corral.apiserver.admission.guards import Escalation, NodeRestriction
 from corral.apiserver.admission.limit_ranger import LimitRanger
 from corral.apiserver.admission.namespaces import NamespaceLifecycle
@@ -33,6 +34,7 @@ def plugins(authorizer: Authorizer) -> list[Plugin]:
         NodeRestriction(),
         QueuedWork(),
         QueueRules(),
+        CertificateRequests(authorizer),
     ]
     if isinstance(authorizer, CellAuthorizer):
         built_in.append(Escalation(authorizer))

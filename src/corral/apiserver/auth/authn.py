@@ -1,8 +1,9 @@
-"""Who asks: client certificates of our authority, and service account tokens."""
+"""Who asks: client certificates of our authority, service account tokens, and bootstrap tokens."""
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from corral.apiserver.auth import bootstrap_tokens
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.tokens import TokenIssuer
 from corral.base.clock import Clock
@@ -21,11 +22,13 @@ class CellAuthenticator:
         self._certificates: dict[bytes, tuple[User, float, float]] = {}
 
     def token(self, token: str) -> User:
-        """The service account that a token for this API server belongs to.
+        """The service account, or the machine to be, that a token for this API server belongs to.
 
         Raises:
             StatusError: 401.
         """
+        if bootstrap_tokens.is_one(token):
+            return bootstrap_tokens.verify(token, self._tokens.lookup, self._clock)
         return self._tokens.verify(token).user
 
     def certificate(self, der: bytes) -> User:

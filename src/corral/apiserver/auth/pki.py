@@ -135,6 +135,22 @@ class Pki:
         certificate = certificates.sign_serving(self._authority, key, name, groups, hosts, LEAF_LIFE, now)
         return certificates.certificate_pem(certificate), certificates.key_pem(key)
 
+    def sign_request(self, pem: bytes, client: bool, seconds: int | None) -> bytes:
+        """The certificate (PEM) that a request asks for, for `seconds` or a year at most.
+
+        Raises:
+            ValueError: it is no request, or not signed by its own key.
+        """
+        life = LEAF_LIFE if seconds is None else min(LEAF_LIFE, timedelta(seconds=seconds))
+        asked = x509.load_pem_x509_csr(pem)
+        made = certificates.sign_request(self._authority, asked, client=client, life=life, now=self._clock.now())
+        return certificates.certificate_pem(made)
+
+    @property
+    def fingerprint(self) -> str:
+        """What pins this authority: `sha256:` and a digest."""
+        return certificates.fingerprint(self._authority.certificate)
+
     def admin(self) -> tuple[bytes, bytes]:
         """The first user's certificate and key as PEM."""
         return (self.directory / "admin.crt").read_bytes(), (self.directory / "admin.key").read_bytes()

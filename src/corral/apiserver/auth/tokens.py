@@ -66,7 +66,7 @@ class TokenIssuer:
         self.audiences = tuple(audiences) or (issuer,)
         self._key = ECKey.import_key(key_pem(key).decode("ascii"))
         self._kid = self._key.thumbprint()
-        self._lookup = lookup
+        self.lookup = lookup
         self._clock = clock
         self._seed = secrets.token_bytes(32)
         self._remembered: dict[tuple[bytes, tuple[str, ...]], Verified] = {}
@@ -161,13 +161,13 @@ class TokenIssuer:
             spec = obj.get("spec") or {}
             if (spec.get("serviceAccountName") or "default") != account:
                 raise conflict("", plural, name, f"the pod does not run as service account {account!r}")
-            node = self._lookup.get(core_key("nodes", "", spec["nodeName"])) if spec.get("nodeName") else None
+            node = self.lookup.get(core_key("nodes", "", spec["nodeName"])) if spec.get("nodeName") else None
             if node is not None:
                 claims["node"] = _reference(decode(node))
         return claims
 
     def _require(self, plural: str, namespace: str, name: str, uid: str) -> Obj:
-        entry = self._lookup.get(core_key(plural, namespace, name))
+        entry = self.lookup.get(core_key(plural, namespace, name))
         if entry is None:
             raise not_found("", plural, name)
         obj = decode(entry)
@@ -213,14 +213,14 @@ class TokenIssuer:
 
     def _stands(self, plural: str, namespace: str, reference: Mapping[str, Any]) -> tuple[str, int]:
         key = core_key(plural, namespace, str(reference.get("name")))
-        entry = self._lookup.get(key)
+        entry = self.lookup.get(key)
         if entry is None or decode(entry)["metadata"].get("uid") != reference.get("uid"):
             raise unauthorized()
         return key, entry.created
 
     def _stand(self, needs: tuple[tuple[str, int], ...]) -> bool:
         for key, created in needs:
-            entry = self._lookup.get(key)
+            entry = self.lookup.get(key)
             if entry is None or entry.created != created:
                 return False
         return True

@@ -8,6 +8,7 @@ from corral.apiserver.auth.bootstrap.build import (
     cluster_binding,
     cluster_role,
     events,
+    group,
     role,
     user,
 )
@@ -33,6 +34,7 @@ def component_objects() -> list[Obj]:
             "system:node-bootstrapper",
             [allow(f"create {READ}", "certificatesigningrequests", "certificates.k8s.io")],
         ),
+        cluster_binding("corral:node-bootstrappers", "system:node-bootstrapper", group("system:bootstrappers")),
         cluster_role("system:node-problem-detector", [allow("get", "nodes"), allow("patch", "nodes/status"), events()]),
         cluster_role("system:persistent-volume-provisioner", _provisioner()),
         cluster_role("system:volume-scheduler", _volume_scheduler()),

@@ -10,6 +10,7 @@ from corral.kinds.types import Obj
 
 _PODS = f"create delete patch {READ} update"
 _CHANGE = "get list patch update watch"
+_SIGNERS = "kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving"
 _QUEUES = "kueue.x-k8s.io"
 
 
@@ -47,12 +48,11 @@ def _cell_roles() -> Mapping[str, Sequence[Obj]]:
         ],
         "certificate-controller": [
             allow(f"delete {READ}", "certificatesigningrequests", "certificates.k8s.io"),
+            allow(READ, "nodes"),
             allow(
                 "update", "certificatesigningrequests/status certificatesigningrequests/approval", "certificates.k8s.io"
             ),
-            allow(
-                "approve sign", "signers", "certificates.k8s.io", names="kubernetes.io/kube-apiserver-client-kubelet"
-            ),
+            allow("approve sign", "signers", "certificates.k8s.io", names=_SIGNERS),
         ],
         "resourcequota-controller": [allow("list watch", "*", "*"), allow("update patch", "resourcequotas/status")],
         "disruption-controller": [

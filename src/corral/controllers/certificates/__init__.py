@@ -1,0 +1,1 @@
+"""Certificates of machines: who gets one, and for what."""
