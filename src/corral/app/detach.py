@@ -13,7 +13,7 @@ _READY = b"\0"
 
 
 def detached(config: CellConfig, arguments: list[str]) -> int:
-    """Start `corral up` with `arguments` in the background; returns 0 when it is ready, else its exit code.
+    """Start `corral` with `arguments` in the background; returns 0 when it is ready, else its exit code.
 
     What it says until then is passed on; afterwards it writes to DIR/log/corral.log.
     """
@@ -23,7 +23,7 @@ def detached(config: CellConfig, arguments: list[str]) -> int:
     with log.open("ab") as output:
         start = output.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "corral", "up", *arguments],
+            [sys.executable, "-m", "corral", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

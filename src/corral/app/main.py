@@ -17,6 +17,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("corral.cli.simulate", "Ask what would happen: does it fit, what if machines die."),
     "queue": ("corral.cli.queue", "Show queues: their quota, who waits, and about how long."),
     "status": ("corral.cli.status", "Show the cell: its server, machines and load."),
+    "join": ("corral.app.join", "Make this machine one of a cell's."),
+    "token": ("corral.cli.token", "Make the tokens that machines join with."),
     "machine": ("corral.cli.machine", "List machines, and take one out of service and back."),
     "image": ("corral.cli.image", "Load and list the images of a cell's machines."),
     "store": ("corral.app.store", "Back up, restore and move a cell's state."),

@@ -6,8 +6,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import click
 
@@ -83,9 +87,9 @@ def command(
             found = joining.join(config, join_server)
             config = replace(config, store=config.store or found)
         if detach:
-            code = detaching.detached(config, _arguments(config))
+            code = detaching.detached(config, ["up", *_arguments(config)])
         else:
-            code = serve(config)
+            code = _serve_cell(config)
     except AlreadyRuns as error:
         _say_running(config, error.pid)
         code = 0
@@ -109,8 +113,24 @@ def _arguments(config: CellConfig) -> list[str]:
     return arguments if config.agent else [*arguments, "--no-agent"]
 
 
-def serve(config: CellConfig) -> int:
-    """Run a cell in this process until SIGINT or SIGTERM; returns the exit code."""
+def _serve_cell(config: CellConfig) -> int:
+    from corral.app.cell import running_cell
+
+    return serve(config, partial(running_cell, config), ready="cell ready", kubeconfig=config.kubeconfig)
+
+
+class Running(Protocol):
+    """What runs until it fails or is ended."""
+
+    async def failed(self) -> BaseException:
+        """Returns when a part has failed, with its error."""
+
+
+Start: TypeAlias = "Callable[[Checklist], AbstractAsyncContextManager[Running]]"
+
+
+def serve(config: CellConfig, start: Start, *, ready: str, kubeconfig: Path | None = None) -> int:
+    """Run a cell or a machine in this process until SIGINT or SIGTERM; returns the exit code."""
     began = time.monotonic()
     _log_to_stderr()
     _keep_secrets_and_descriptors()
@@ -120,17 +140,16 @@ def serve(config: CellConfig) -> int:
     with sole_owner(config):
         import uvloop
 
-        checked = time.monotonic()
-        report("port", check_port(config), time.monotonic() - checked)
+        if kubeconfig is not None:
+            checked = time.monotonic()
+            report("port", check_port(config), time.monotonic() - checked)
         try:
-            return uvloop.run(_serve(config, report, began))
+            return uvloop.run(_serve(start, report, began, ready, kubeconfig))
         except asyncio.CancelledError:
             return 130
 
 
-async def _serve(config: CellConfig, report: "Checklist", began: float) -> int:
-    from corral.app.cell import running_cell
-
+async def _serve(start: Start, report: "Checklist", began: float, ready: str, kubeconfig: Path | None) -> int:
     stop = asyncio.Event()
     serving = asyncio.current_task()
     assert serving is not None
@@ -144,14 +163,15 @@ async def _serve(config: CellConfig, report: "Checklist", began: float) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
-    async with running_cell(config, report) as cell:
+    async with start(report) as running:
         memory.settle()
         report.ready = True
-        report.line(f"cell ready in {terminal.duration(time.monotonic() - began)}")
-        report.line(f"  export KUBECONFIG={config.kubeconfig}")
+        report.line(f"{ready} in {terminal.duration(time.monotonic() - began)}")
+        if kubeconfig is not None:
+            report.line(f"  export KUBECONFIG={kubeconfig}")
         detaching.tell_ready()
         stopped = asyncio.create_task(stop.wait(), name="stop")
-        failed = asyncio.create_task(cell.failed(), name="failure")
+        failed = asyncio.create_task(running.failed(), name="failure")
         await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not failed.done():

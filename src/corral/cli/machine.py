@@ -11,6 +11,7 @@ from corral.cli.drain import Drain, choose
 from corral.cli.ps import status_word
 from corral.cli.session import Session, connected
 from corral.cli.status import HEADER, machine, row
+from corral.kinds.conditions import is_true
 from corral.kinds.podspec import is_terminal
 from corral.kinds.resources import NODES, PODS
 from corral.kinds.status import StatusError
@@ -139,6 +140,25 @@ async def drain(
     terminal.note(f"{name} takes no new pods (undo: corral machine uncordon {name})")
     terminal.note(f"{len(choice.leave)} pods leave, {len(choice.stay)} daemons stay")
     await Drain(session.client, terminal.note, grace=grace_period).run(choice.leave, timeout)
+    click.echo(name)
+
+
+@command.command("remove")
+@click.option("--force", is_flag=True, help="Also a machine that is alive; it comes back if its agent runs on.")
+@click.argument("name", metavar="NAME")
+@connected
+async def remove(session: Session, force: bool, name: str) -> None:
+    """Forget a machine that is gone for good; its pods are made anew elsewhere.
+
+    End its agent first: `corral down` on the machine.
+    """
+    node = await _find(session, name)
+    if is_true(node, "Ready") and not force:
+        raise CorralError(
+            f"cannot remove {name}: it is alive",
+            f"empty it (corral machine drain {name}) and end its agent (`corral down` there); or use --force",
+        )
+    await session.client.delete(NODES, name, uid=node["metadata"]["uid"])
     click.echo(name)
 
 

@@ -41,5 +41,11 @@ def config(server: str, ca_pem: bytes, cert_pem: bytes, key_pem: bytes, cluster_
     }
 
 
+def cluster_only(server: str, ca_pem: bytes) -> Obj:
+    """A kubeconfig without a user: where the API is and whom to trust (kubeadm's cluster-info)."""
+    cluster = {"server": server, "certificate-authority-data": _base64(ca_pem)}
+    return {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster}]}
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")

@@ -4,9 +4,11 @@ from corral.apiserver.auth.bootstrap.build import (
     ALL,
     allow,
     allow_urls,
+    binding,
     cluster_binding,
     cluster_role,
     group,
+    role,
 )
 from corral.kinds.types import Obj
 
@@ -35,6 +37,8 @@ def cluster_objects() -> list[Obj]:
         cluster_binding(
             "system:public-info-viewer", "system:public-info-viewer", group(_AUTHENTICATED), group(_ANYBODY)
         ),
+        role("kube-public", "corral:cluster-info", [allow("get", "configmaps", names="cluster-info")]),
+        binding("kube-public", "corral:cluster-info", "corral:cluster-info", group(_ANYBODY), group(_AUTHENTICATED)),
         cluster_role(
             "system:service-account-issuer-discovery",
             [allow_urls("get", "/.well-known/openid-configuration /openid/v1/jwks")],

@@ -1,0 +1,163 @@
+"""`corral join`: make this machine one of a cell's."""
+
+import asyncio
+import re
+from functools import partial
+from pathlib import Path
+
+import click
+
+from corral.app import detach as detaching
+from corral.app.config import DEFAULT_DATA_DIR, CellConfig, Engine, prepare_data_dir
+from corral.app.membership import Identity, Membership, fetch_authority
+from corral.app.process import AlreadyRuns, running_pid, sole_owner
+from corral.app.up import Checklist, preflight, serve
+from corral.base.clock import SystemClock
+from corral.base.errors import CorralError
+from corral.cli import terminal
+from corral.kinds.podspec import amount
+from corral.kinds.types import Obj
+
+_PIN = re.compile(r"sha256:[0-9a-f]{64}")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+@click.command("join", short_help="Make this machine one of a cell's.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA_DIR,
+    envvar="CORRAL_DATA_DIR",
+    show_default=True,
+    help="Where the machine keeps its containers and certificates.",
+)
+@click.option("--token", metavar="TOKEN", help="From `corral token create` on the server.")
+@click.option("--ca-hash", "pin", metavar="HASH", help="The hash of the cell's authority: sha256:...")
+@click.option("--name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
+@click.option("--address", default="", metavar="IP", help="By which servers reach it; that of the default route.")
+@click.option("--labels", default="", metavar="K=V,...", help="Labels of the machine.")
+@click.option("--taints", default="", metavar="K=V:EFFECT,...", help="Taints of the machine.")
+@click.option("--capacity", default="", metavar="R=N,...", help="What pods may have, for example cpu=4,memory=8Gi.")
+@click.option("--engine", type=click.Choice(["auto", "crun", "runc"]), default="auto", help="OCI runtime to use.")
+@click.option("-d", "--detach", is_flag=True, help="Return when the machine is ready; it runs on in the background.")
+@click.argument("server", required=False, metavar="[https://SERVER:PORT]")
+def command(
+    data_dir: Path,
+    token: str | None,
+    pin: str | None,
+    name: str,
+    address: str,
+    labels: str,
+    taints: str,
+    capacity: str,
+    engine: Engine,
+    detach: bool,
+    server: str | None,
+) -> None:
+    """Join the cell of SERVER and run pods for it.
+
+    The line with server, token and hash comes from `corral token create`. A machine that has joined needs none of them
+    again: plain `corral join` starts its agent.
+    """
+    config = CellConfig(data_dir.absolute(), node_name=name, engine=engine)
+    try:
+        prepare_data_dir(config)
+        pid = running_pid(config)
+        if pid:
+            raise AlreadyRuns(config, pid)
+        membership = Membership.load(config.data_dir)
+        if server is not None:
+            wanted = Membership(
+                server.rstrip("/"), config.machine, _labels(labels), _taints(taints), _capacity(capacity), address
+            )
+            membership = _enrol(config, wanted, token, pin, membership)
+        elif membership is None:
+            raise CorralError(
+                "cannot start: this machine has joined no cell", "make the line to join with: corral token create"
+            )
+        if detach:
+            code = detaching.detached(config, ["join", "--data-dir", str(config.data_dir), "--engine", engine])
+        else:
+            code = _serve(config, membership)
+    except CorralError as error:
+        terminal.error(error)
+        code = 1
+    raise SystemExit(code)
+
+
+def _serve(config: CellConfig, membership: Membership) -> int:
+    from corral.app.machine import running_machine
+
+    return serve(config, partial(running_machine, config, membership), ready="machine ready")
+
+
+def _enrol(
+    config: CellConfig, wanted: Membership, token: str | None, pin: str | None, present: Membership | None
+) -> Membership:
+    """Get this machine's first certificate, unless it has one of this very cell and name.
+
+    Raises:
+        CorralError: what is missing or refused, and what to do.
+    """
+    if not wanted.server.startswith("https://"):
+        raise CorralError(f"cannot join {wanted.server}: it must be https://SERVER:PORT", "copy the line whole")
+    if present is not None and (present.server, present.name) == (wanted.server, wanted.name) and not token:
+        wanted.save(config.data_dir)
+        return wanted
+    if not token or not pin or not _PIN.fullmatch(pin):
+        raise CorralError(
+            "cannot join without --token and --ca-hash sha256:...", "make the whole line: corral token create"
+        )
+    if (config.data_dir / "store.db").exists():
+        raise CorralError(
+            f"cannot join with {config.data_dir}: a cell of its own lives there", "choose another --data-dir"
+        )
+    preflight(Checklist())
+    clock = SystemClock()
+    identity = Identity(config.data_dir / "pki", wanted, clock)
+
+    async def introduce() -> None:
+        authority = await fetch_authority(wanted.server, pin, clock)
+        await identity.introduce(authority, token)
+
+    with sole_owner(config):
+        asyncio.run(introduce())
+        wanted.save(config.data_dir)
+    return wanted
+
+
+def _pairs(text: str, option: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise CorralError(f"cannot read {option} {part!r}", f"write {option} key=value,key=value")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _labels(text: str) -> dict[str, str]:
+    return _pairs(text, "--labels")
+
+
+def _capacity(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, value in _pairs(text, "--capacity").items():
+        try:
+            found[name] = amount(name, value)
+        except ValueError as error:
+            raise CorralError(f"cannot read --capacity {name}={value}: {error}", "write cpu=4,memory=8Gi") from error
+    return found
+
+
+def _taints(text: str) -> list[Obj]:
+    found: list[Obj] = []
+    for part in filter(None, text.split(",")):
+        head, colon, effect = part.rpartition(":")
+        key, _, value = head.partition("=")
+        if not colon or not key or effect not in _EFFECTS:
+            raise CorralError(
+                f"cannot read --taints {part!r}", f"write key=value:EFFECT, EFFECT being one of {', '.join(_EFFECTS)}"
+            )
+        found.append({"key": key, "effect": effect, **({"value": value} if value else {})})
+    return found

@@ -1,0 +1,112 @@
+"""A machine that has joined a cell: its agent, connected to the cell's servers over TLS."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from corral.agent.agent import Agent, AgentConfig
+from corral.app.config import CellConfig
+from corral.app.membership import Identity, Membership
+from corral.app.runtime import open_runtime
+from corral.base.clock import SystemClock
+from corral.base.errors import CorralError
+from corral.base.tasks import TaskStack
+from corral.client.client import Client
+from corral.wire.sockets import guarded
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A running machine."""
+
+    agent: Agent
+    tasks: TaskStack
+
+    async def failed(self) -> BaseException:
+        """Returns when a part has failed, with its error."""
+        assert self.tasks.failed is not None
+        return await self.tasks.failed
+
+
+class RemoteSources:
+    """Uploads, fetched from a server as this machine."""
+
+    def __init__(self, server: str, identity: Identity) -> None:
+        self._server = server
+        self._identity = identity
+
+    async def fetch(self, namespace: str, digest: str, into: Path) -> None:
+        """Download the upload `digest` of `namespace` to the file `into`.
+
+        Raises:
+            CorralError, OSError: it is not there, or the server cannot be reached.
+        """
+        url = f"{self._server}/apis/corral.dev/v1/namespaces/{namespace}/sources/{digest}"
+        connector = aiohttp.TCPConnector(ssl=self._identity.client_tls(), socket_factory=guarded)
+        try:
+            async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
+                if response.status != 200:
+                    raise CorralError(f"cannot fetch the source {digest}: the server answered {response.status}")
+                with into.open("wb") as file:
+                    async for chunk in response.content.iter_chunked(_CHUNK):
+                        await asyncio.to_thread(file.write, chunk)
+        except aiohttp.ClientError as error:
+            raise OSError(f"cannot fetch the source {digest}: {error}") from error
+
+
+@asynccontextmanager
+async def running_machine(
+    config: CellConfig, membership: Membership, report: Callable[[str, str, float], None]
+) -> AsyncIterator[Machine]:
+    """Run this machine's agent; it is registered on entry and stopped on exit, and containers run on.
+
+    Raises:
+        CorralError: its certificates cannot be used.
+    """
+    began = time.monotonic()
+    clock, rng = SystemClock(), random.SystemRandom()
+    identity = Identity(config.data_dir / "pki", membership, clock)
+    address = identity.address
+    server = urlsplit(membership.server)
+    async with AsyncExitStack() as stack:
+        transport = identity.transport()
+        stack.push_async_callback(transport.close)
+        client = Client(transport, field_manager="kubelet")
+        context = await identity.serving(client)
+        tasks = await stack.enter_async_context(TaskStack())
+        settings = AgentConfig(
+            node_name=membership.name,
+            directory=config.agent_dir,
+            address=address,
+            port=0,
+            listen=address,
+            capacity=membership.capacity,
+            labels=membership.labels,
+            taints=membership.taints,
+            service_host=server.hostname or "",
+            service_port=server.port or 443,
+        )
+        agent = Agent(
+            client,
+            open_runtime(config),
+            settings,
+            clock=clock,
+            rng=rng,
+            server_context=context,
+            fetch_source=RemoteSources(membership.server, identity),
+        )
+        await agent.start()
+        stack.push_async_callback(agent.stop)
+        tasks.start(identity.keep(client), "certificates")
+        words = f"machine {membership.name} at {address} of {membership.server}, {agent.runtime.version}"
+        report("agent", words, time.monotonic() - began)
+        yield Machine(agent, tasks)

@@ -1,0 +1,272 @@
+"""A machine's place in a cell: where the servers are, whom to trust, and certificates of its own that renew themselves.
+
+A new machine trusts nobody yet. It reads the cell's authority from the server it was told of, without verifying
+anything, and goes on only if the authority's hash is the one that the person gave it: from then on every connection is
+verified. With the token it asks for a certificate as `system:node:NAME`; with that it asks for everything else.
+"""
+
+import asyncio
+import base64
+import json
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from cryptography import x509
+
+from corral.apiserver.auth import certificates
+from corral.apiserver.auth.files import make_private_directory, write_private
+from corral.apiserver.auth.pki import client_context, server_context
+from corral.app.config import machine_address
+from corral.base.clock import Clock
+from corral.base.errors import CorralError
+from corral.base.ids import new_uid
+from corral.client.client import Client
+from corral.client.http import HttpTransport
+from corral.kinds import conditions
+from corral.kinds.resources import CERTIFICATE_SIGNING_REQUESTS
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj
+
+_log = logging.getLogger(__name__)
+
+CLIENT_SIGNER: Final = "kubernetes.io/kube-apiserver-client-kubelet"
+SERVING_SIGNER: Final = "kubernetes.io/kubelet-serving"
+_GROUPS: Final = ("system:nodes",)
+_INFO: Final = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+_ANSWER_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 3600.0
+_MOST_SKEW: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a joined machine remembers."""
+
+    server: str
+    name: str
+    labels: dict[str, str]
+    taints: list[Obj]
+    capacity: dict[str, int]
+    address: str
+    """By which the servers reach the machine; that of its default route if empty."""
+
+    @staticmethod
+    def load(directory: Path) -> "Membership | None":
+        """What `save` wrote; None if the machine has not joined.
+
+        Raises:
+            CorralError: the file cannot be read.
+        """
+        path = directory / "member.json"
+        try:
+            return Membership(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise CorralError(f"cannot read {path}: {error}", f"remove it and join again: rm {path}") from error
+
+    def save(self, directory: Path) -> None:
+        """Write it, all or nothing."""
+        write_private(directory / "member.json", json.dumps(asdict(self), indent=2).encode())
+
+
+async def fetch_authority(server: str, pin: str, clock: Clock) -> bytes:
+    """The cell's authority (PEM), if it is the one whose hash is `pin`.
+
+    Raises:
+        CorralError: the server cannot be reached, is no cell, has another authority, or another time.
+    """
+    timeout = aiohttp.ClientTimeout(total=10.0)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(server + _INFO, ssl=False) as response,
+        ):
+            served = response.headers.get("Date", "")
+            info = await response.json(content_type=None)
+            authority = str(info["data"]["ca.crt"]).encode()
+            found = certificates.fingerprint(x509.load_pem_x509_certificate(authority))
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise CorralError(
+            f"cannot reach {server}: {error or 'no answer'}", "check the address, and that no firewall is in between"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorralError(f"cannot join {server}: it is no server of a cell", "check the address") from error
+    if found != pin:
+        raise CorralError(
+            f"cannot trust {server}: the hash of its authority is {found}, not {pin}",
+            "make a new line with `corral token create` on the server; if it stays another, somebody is in between",
+        )
+    _check_clock(served, clock.now())
+    return authority
+
+
+def _check_clock(served: str, now: datetime) -> None:
+    try:
+        skew = abs((parsedate_to_datetime(served) - now).total_seconds())
+    except (TypeError, ValueError):
+        return
+    if skew > _MOST_SKEW:
+        raise CorralError(
+            f"cannot join: this machine's clock and the server's are {skew:.0f} s apart",
+            "set the clock, for example with `systemctl enable --now systemd-timesyncd` or chrony",
+        )
+
+
+class Identity:
+    """The certificates of a machine in its data directory."""
+
+    def __init__(self, directory: Path, membership: Membership, clock: Clock) -> None:
+        self._directory = directory
+        self._membership = membership
+        self.address = membership.address or machine_address()
+        self._clock = clock
+        self._client_context: ssl.SSLContext | None = None
+        self._server_context: ssl.SSLContext | None = None
+
+    @property
+    def authority(self) -> bytes:
+        """The cell's authority as PEM."""
+        return (self._directory / "ca.crt").read_bytes()
+
+    async def introduce(self, authority: bytes, token: str) -> None:
+        """Get the first certificate with a token.
+
+        Raises:
+            CorralError: the token or the name is refused.
+        """
+        make_private_directory(self._directory)
+        write_private(self._directory / "ca.crt", authority)
+        transport = HttpTransport(self._membership.server, client_context(authority), token)
+        try:
+            await self._certify(Client(transport, field_manager="corral-join"), "client", CLIENT_SIGNER, ())
+        except StatusError as error:
+            raise _refused(error) from error
+        finally:
+            await transport.close()
+
+    def client_tls(self) -> ssl.SSLContext:
+        """TLS towards the servers, as this machine."""
+        if self._client_context is None:
+            self._client_context = client_context(self.authority)
+            self._load("client", self._client_context)
+        return self._client_context
+
+    def transport(self) -> HttpTransport:
+        """A transport as this machine."""
+        return HttpTransport(self._membership.server, self.client_tls())
+
+    async def serving(self, client: Client) -> ssl.SSLContext:
+        """TLS of this machine's own server, with a certificate of the cell.
+
+        Raises:
+            CorralError: the request is refused.
+        """
+        hosts = (self._membership.name, self.address)
+        if not self._is_good("serving", hosts):
+            await self._certify(client, "serving", SERVING_SIGNER, hosts)
+        self._server_context = server_context(self.authority, require_client=True)
+        self._load("serving", self._server_context)
+        return self._server_context
+
+    async def keep(self, client: Client) -> None:
+        """Renew what is due, for ever; connections that stand go on, new ones take the new certificate."""
+        wanted = (
+            ("client", CLIENT_SIGNER, ()),
+            ("serving", SERVING_SIGNER, (self._membership.name, self.address)),
+        )
+        while True:
+            for stem, signer, hosts in wanted:
+                try:
+                    if not self._is_good(stem, hosts):
+                        await self._certify(client, stem, signer, hosts)
+                        self._reload(stem)
+                except (CorralError, OSError) as error:
+                    _log.warning("cannot renew the certificate %s, will try again in an hour: %s", stem, error)
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    def _reload(self, stem: str) -> None:
+        context = self._client_context if stem == "client" else self._server_context
+        if context is not None:
+            self._load(stem, context)
+
+    def _load(self, stem: str, context: ssl.SSLContext) -> None:
+        try:
+            context.load_cert_chain(self._directory / f"{stem}.crt", self._directory / f"{stem}.key")
+        except (OSError, ssl.SSLError) as error:
+            raise CorralError(
+                f"cannot use {self._directory}/{stem}.crt: {error}", "join again with a new token"
+            ) from error
+
+    def _is_good(self, stem: str, hosts: Sequence[str]) -> bool:
+        try:
+            certificate = x509.load_pem_x509_certificate((self._directory / f"{stem}.crt").read_bytes())
+        except (OSError, ValueError):
+            return False
+        fits = certificates.hosts_of(certificate) == frozenset(hosts)
+        return fits and not certificates.is_due(certificate, self._clock.now())
+
+    async def _certify(self, client: Client, stem: str, signer: str, hosts: Sequence[str]) -> None:
+        """Ask for a certificate with a new key, wait for it, and keep both.
+
+        Raises:
+            CorralError: it is refused, or nobody answers.
+        """
+        key = certificates.new_key()
+        name = f"system:node:{self._membership.name}"
+        use = "client auth" if signer == CLIENT_SIGNER else "server auth"
+        request: Obj = {
+            "kind": "CertificateSigningRequest",
+            "apiVersion": "certificates.k8s.io/v1",
+            "metadata": {"name": f"node-{self._membership.name}-{new_uid()[:8]}"},
+            "spec": {
+                "request": base64.b64encode(certificates.request_pem(key, name, _GROUPS, hosts)).decode(),
+                "signerName": signer,
+                "usages": ["digital signature", use],
+            },
+        }
+        made = await client.create(CERTIFICATE_SIGNING_REQUESTS, request)
+        certificate = await _answer(client, made)
+        write_private(self._directory / f"{stem}.key", certificates.key_pem(key))
+        write_private(self._directory / f"{stem}.crt", certificate)
+
+
+async def _answer(client: Client, request: Obj) -> bytes:
+    """The certificate that a request gets.
+
+    Raises:
+        CorralError: it is denied, or nobody answers.
+    """
+    name = request["metadata"]["name"]
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while True:
+                certificate = (request.get("status") or {}).get("certificate")
+                if certificate:
+                    return base64.b64decode(certificate)
+                for word in ("Denied", "Failed"):
+                    if conditions.is_true(request, word):
+                        said = (conditions.get(request, word) or {}).get("message") or word
+                        raise CorralError(f"cannot join: {said}", "see the message; then join again")
+                await asyncio.sleep(0.1)
+                request = await client.get(CERTIFICATE_SIGNING_REQUESTS, name)
+    except TimeoutError as error:
+        raise CorralError(
+            f"cannot join: nobody answered the request {name} in {_ANSWER_SECONDS:.0f} s",
+            "see whether the cell's controllers run; `kubectl certificate approve` approves by hand",
+        ) from error
+
+
+def _refused(error: StatusError) -> CorralError:
+    if error.code == 401:
+        return CorralError(
+            "cannot join: the token is unknown or over", "make a new line on the server: corral token create"
+        )
+    return CorralError(f"cannot join: {error.message}", "make a new line on the server: corral token create")

@@ -1,0 +1,90 @@
+"""A second machine joins the cell by the line that the cell prints, and works like the first."""
+
+import json
+import os
+import shlex
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Cell
+
+
+@pytest.fixture
+def line(cell: Cell) -> list[str]:
+    """The words of the line that `corral token create` prints, without `corral`."""
+    return shlex.split(cell.corral("token", "create", "--ttl", "10m").stdout)[1:]
+
+
+@pytest.fixture
+def joined(cell: Cell, line: list[str]) -> Iterator[Path]:
+    """The data directory of a machine that has joined."""
+    with tempfile.TemporaryDirectory(prefix="corral-joined-") as name:
+        directory = Path(name)
+        options = ["--name", "second", "--address", "127.0.0.2", "--data-dir", name, "--labels", "disk=ssd"]
+        cell.corral(*line, *options, "--capacity", "cpu=3,memory=2Gi", "--detach")
+        yield directory
+        cell.corral("down", "--data-dir", name, "-t", "1")
+        cell.corral("machine", "remove", "--force", "second")
+
+
+def pod(name: str, script: str) -> str:
+    container = {"name": "c", "image": "host", "command": ["sh", "-c", script]}
+    spec = {"nodeSelector": {"disk": "ssd"}, "containers": [container], "terminationGracePeriodSeconds": 1}
+    return json.dumps({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec})
+
+
+def test_a_joined_machine_runs_pods_and_survives_its_server(cell: Cell, joined: Path) -> None:
+    machine: Any = cell.get("node", "second")
+    assert machine["status"]["capacity"]["cpu"] == "3"
+    cell.kubectl("apply", "-f", "-", stdin=pod("there", "echo hello; sleep 600"))
+    cell.kubectl("wait", "--for=condition=Ready", "pod/there", "--timeout=30s")
+    assert cell.kubectl("logs", "there").stdout == "hello\n"
+    assert cell.kubectl("exec", "there", "--", "hostname").stdout == "there\n"
+    os.kill(cell.pid(), signal.SIGKILL)
+    cell.up()
+    cell.kubectl("wait", "--for=condition=Ready", "node/second", "--timeout=60s")
+    found: Any = cell.get("pod", "there")
+    assert found["status"]["containerStatuses"][0]["restartCount"] == 0
+    cell.kubectl("delete", "pod", "there")
+
+
+def test_a_program_and_its_files_travel_there_and_back(cell: Cell, joined: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('open("out.txt", "w").write("made there")')
+    cell.corral("machine", "cordon", _first(cell))
+    try:
+        ran = cell.corral("run", "--get", "out.txt", "--", "python3", "a.py", cwd=tmp_path)
+        assert "on machine second" in ran.stderr
+        assert (tmp_path / "out.txt").read_text() == "made there"
+    finally:
+        cell.corral("machine", "uncordon", _first(cell))
+
+
+def _first(cell: Cell) -> str:
+    names: list[str] = [node["metadata"]["name"] for node in cell.get("nodes")["items"]]
+    return next(name for name in names if name != "second")
+
+
+@pytest.mark.parametrize(
+    ("place", "word", "said"),
+    [
+        ("--token", "aaaaaa.bbbbbbbbbbbbbbbb", "the token is unknown or over"),
+        ("--ca-hash", "sha256:" + "0" * 64, "cannot trust"),
+        ("--ca-hash", "", "--ca-hash sha256:"),
+    ],
+)
+def test_what_is_wrong_is_named(cell: Cell, line: list[str], tmp_path: Path, place: str, word: str, said: str) -> None:
+    line[line.index(place) + 1] = word
+    refused = cell.corral(*line, "--data-dir", str(tmp_path), "--name", "third", check=False)
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    assert "remedy:" in refused.stderr
+
+
+def test_the_name_of_a_living_machine_is_taken(cell: Cell, line: list[str], tmp_path: Path) -> None:
+    refused = cell.corral(*line, "--data-dir", str(tmp_path), "--name", _first(cell), check=False)
+    assert "that is alive" in refused.stderr
