@@ -138,6 +138,4 @@ def _refusal(one: Obj, refusal: Obj) -> Iterator[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:_NAMED])
-    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown or "-"
+    return terminal.some(names, _NAMED) or "-"

@@ -52,6 +52,12 @@ def emit(data: Any, form: str) -> None:
             click.echo(f"{item['kind'].lower()}/{item['metadata']['name']}")
 
 
+def some(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
 def duration(seconds: float) -> str:
     """A span for people: `12 ms`, `3.4 s`, `2 min 5 s`, `3 h 4 min`."""
     if seconds < 1:

@@ -73,6 +73,8 @@ def _told(obj: Obj, kind: str) -> list[str]:
     return [line.replace("NAME", obj["metadata"]["name"]) for line in said]
 
 
+_EACH_TOLD = 12
+"""Machines that get a line each."""
 _REMEDIES = {
     "ErrImagePull": "check the image's name and that the machine reaches its registry, or `corral image load` it",
     "ImagePullBackOff": "check the image's name and that the machine reaches its registry, or `corral image load` it",
@@ -145,18 +147,31 @@ def words(report: dict[str, Any], target: targets.Target) -> Iterator[str]:
 def placement_words(placement: Obj) -> Iterator[str]:
     """Why no machine takes the pod."""
     machines = placement.get("machines") or []
+    total = placement.get("total") or len(machines)
     fitting = [machine["name"] for machine in machines if machine["fits"]]
     if not machines:
         yield "it waits: the cell has no machine; add one"
     elif fitting:
         yield f"it waits, but {', '.join(fitting[:3])} would take it: {placement['message']}"
     else:
-        yield f"it waits: none of {len(machines)} machine{'s' * (len(machines) != 1)} takes it"
-        rows = [[machine["name"], "; ".join(machine["reasons"])] for machine in machines]
-        yield from terminal.columns(["MACHINE", "WHY NOT"], rows).splitlines()
+        yield f"it waits: none of {total} machine{'s' * (total != 1)} takes it"
+        yield from terminal.columns(["MACHINE", "WHY NOT"], _rows(machines)).splitlines()
+        if total > len(machines):
+            yield f"and {total - len(machines)} more that are further from taking it"
         if placement.get("group"):
             yield f"it starts with others: {placement['group']}"
     yield from advice(placement)
+
+
+def _rows(machines: list[Obj]) -> list[list[str]]:
+    """A row for each machine or, when there are many, for each set of reasons."""
+    rows = [[machine["name"], "; ".join(machine["reasons"])] for machine in machines]
+    if len(rows) <= _EACH_TOLD:
+        return rows
+    alike: dict[str, list[str]] = {}
+    for name, reasons in rows:
+        alike.setdefault(reasons, []).append(name)
+    return [[terminal.some(names, 3), reasons] for reasons, names in alike.items()]
 
 
 def advice(story: Obj) -> Iterator[str]:

@@ -66,6 +66,17 @@ class LabelColumns:
         column = self._columns.get(key)
         return (np.zeros(self._rows, dtype=np.int32), 1) if column is None else (column.cells, len(column.values))
 
+    def keys(self, rows: NDArray[np.bool_]) -> list[str]:
+        """The labels that any of `rows` has."""
+        return [key for key, column in self._columns.items() if column.cells[rows].any()]
+
+    def values(self, key: str, rows: NDArray[np.bool_]) -> frozenset[str]:
+        """The values of the label `key` that any of `rows` has."""
+        column = self._columns.get(key)
+        if column is None:
+            return frozenset()
+        return frozenset(column.values[number] for number in np.unique(column.cells[rows]) if number != _ABSENT)
+
     def numbers(self, key: str, missing: float = math.nan) -> NDArray[np.float64]:
         """For each row the value of the label `key` as a number; `missing` where there is none, or none that is one."""
         column = self._columns.get(key)

@@ -7,6 +7,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from corral.base import quantities
 from corral.kinds.podspec import phase
 from corral.kinds.types import Obj, key_of
@@ -19,6 +22,8 @@ from corral.scheduler.profile import RESOURCES, SPREADING, Profile
 from corral.scheduler.snapshot import PODS, Snapshot
 
 _VALUES_SHOWN = 5
+MOST_TOLD = 100
+"""Machines that a story goes into, those closest to taking the pod: a cell may have many thousands."""
 _DEVICES = Devices()
 
 
@@ -46,9 +51,10 @@ def explain(
         group: what the pod's gang lacks.
 
     Returns:
-        `pod`, `phase`, `scheduled`, `node`, `message` (the event's words), `group`, `machines` (`name`, `fits`,
-        `reasons`, `missing` as quantities), `closest` (the machine with the fewest and smallest obstacles, or None),
-        `hints` (likely mistakes) and `would_help` (what to change).
+        `pod`, `phase`, `scheduled`, `node`, `message` (the event's words), `group`, `total` (how many machines there
+        are), `machines` (`name`, `fits`, `reasons`, `missing` as quantities; no more than MOST_TOLD), `closest` (the
+        machine with the fewest and smallest obstacles, or None), `hints` (likely mistakes) and `would_help` (what to
+        change).
 
     Raises:
         ValueError, StatusError: the pod asks for something that makes no sense.
@@ -62,6 +68,7 @@ def explain(
         "node": node,
         "message": "",
         "group": group,
+        "total": len(snapshot),
         "machines": [],
         "closest": None,
         "hints": [],
@@ -74,12 +81,11 @@ def explain(
     if nominated:
         held.append(f"less important pods are being ended on {nominated} to make room for this one")
     pod_class = snapshot.classify(pod)
-    verdicts = sorted(
-        (_judge(snapshot, pod_class, row, profile) for row in snapshot.rows()), key=lambda verdict: verdict.name
-    )
+    told = (_judge(snapshot, pod_class, int(row), profile) for row in _nearest(snapshot, pod_class, profile))
+    verdicts = sorted(told, key=lambda verdict: verdict.name)
     story["machines"] = [_machine(verdict) for verdict in verdicts]
     fits = any(not verdict.reasons for verdict in verdicts)
-    story["hints"] = [*(() if fits else held), *_hints(snapshot, pod_class, verdicts)]
+    story["hints"] = [*(() if fits else held), *_hints(snapshot, pod_class)]
     if fits:
         story["message"] = group or (held[0] if held else "the pod is about to be assigned")
         return story
@@ -90,7 +96,7 @@ def explain(
     if verdicts:
         closest = min(verdicts, key=_distance)
         story["closest"] = _machine(closest)
-        story["would_help"] = _remedies(snapshot, pod_class, verdicts, closest)
+        story["would_help"] = _remedies(snapshot, pod_class, closest)
     else:
         story["would_help"] = ["add a machine to the cell"]
     return story
@@ -107,6 +113,19 @@ def _held_back(pod: Obj, scheduler: str) -> list[str]:
     if pod["metadata"].get("deletionTimestamp"):
         found.append("the pod is being deleted")
     return found
+
+
+def _nearest(snapshot: Snapshot, pod: PodClass, profile: Profile) -> NDArray[np.intp]:
+    """The rows that are closest to taking the pod, in the order of `_distance`, as far as that can be told at once."""
+    others = np.zeros(len(snapshot.alive), dtype=np.int64)
+    for rule in profile.filters:
+        mask = rule.passes(snapshot, pod) if rule is not RESOURCES else None
+        if mask is not None:
+            others += ~mask
+    lacks = snapshot.requested[:, pod.columns] + pod.amounts - snapshot.allocatable[:, pod.columns]
+    obstacles, shortfall = others + (lacks > 0).sum(axis=1), (lacks / pod.amounts).max(axis=1)
+    rows = np.flatnonzero(snapshot.alive)
+    return rows[np.lexsort((shortfall[rows], others[rows], obstacles[rows]))[:MOST_TOLD]]
 
 
 def _judge(snapshot: Snapshot, pod: PodClass, row: int, profile: Profile) -> _Verdict:
@@ -139,20 +158,18 @@ def amount_text(resource: str, amount: int) -> str:
     return str(amount)
 
 
-def _hints(snapshot: Snapshot, pod: PodClass, verdicts: Iterable[_Verdict]) -> list[str]:
+def _hints(snapshot: Snapshot, pod: PodClass) -> list[str]:
     """Label keys and values, taint keys and resources that no machine has but one that looks alike."""
-    machines = [snapshot.machine(verdict.row) for verdict in verdicts]
-    values: dict[str, set[str]] = {}
-    for machine in machines:
-        for key, value in machine.labels.items():
-            values.setdefault(key, set()).add(value)
     found: list[str] = []
+    if not len(snapshot):
+        return found
     wanted = [(key, [value]) for key, value in pod.node_selector]
     for on_labels, _ in pod.affinity.terms if pod.affinity is not None else ():
         wanted += [(need.key, sorted(need.values)) for need in on_labels if need.operator in ("In", "Exists")]
-    for key, texts in wanted if machines else ():
-        found += _label_hints(key, texts, values)
-    taints = {taint.key for machine in machines for taint in machine.taints}
+    for key, texts in wanted:
+        found += _label_hints(snapshot, key, texts)
+    sets = (snapshot.taint_sets[number] for number in np.unique(snapshot.taints[snapshot.alive]))
+    taints = {taint.key for taints in sets for taint in taints}
     for toleration in pod.tolerations:
         # Every pod tolerates some of Kubernetes' own taints: these are no spelling mistakes.
         if toleration.key and toleration.key not in taints and not toleration.key.startswith("node.kubernetes.io/"):
@@ -161,18 +178,18 @@ def _hints(snapshot: Snapshot, pod: PodClass, verdicts: Iterable[_Verdict]) -> l
                 for alike in _alike(toleration.key, taints)
             ]
     for name in pod.requests:
-        if machines and name != PODS and not snapshot.allocatable[snapshot.alive, snapshot.columns[name]].any():
+        if name != PODS and not snapshot.allocatable[snapshot.alive, snapshot.columns[name]].any():
             offered = [other for other, column in snapshot.columns.items() if snapshot.allocatable[:, column].any()]
             meant = "".join(f": did you mean {alike!r}?" for alike in _alike(name, offered))
             found.append(f"no machine offers the resource {name!r}{meant}")
     return found
 
 
-def _label_hints(key: str, wanted: Sequence[str], values: dict[str, set[str]]) -> list[str]:
-    if key not in values:
-        meant = "".join(f": did you mean {alike!r}?" for alike in _alike(key, values))
+def _label_hints(snapshot: Snapshot, key: str, wanted: Sequence[str]) -> list[str]:
+    present = snapshot.labels.values(key, snapshot.alive)
+    if not present:
+        meant = "".join(f": did you mean {alike!r}?" for alike in _alike(key, snapshot.labels.keys(snapshot.alive)))
         return [f"no machine has the label {key!r}{meant}"]
-    present = values[key]
     if not wanted or present.intersection(wanted):
         return []
     alike = [other for text in wanted for other in _alike(text, present)]
@@ -187,12 +204,12 @@ def _alike(text: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(text, list(known), n=1, cutoff=0.75)
 
 
-def _remedies(snapshot: Snapshot, pod: PodClass, verdicts: Sequence[_Verdict], closest: _Verdict) -> list[str]:
+def _remedies(snapshot: Snapshot, pod: PodClass, closest: _Verdict) -> list[str]:
     """What would let the pod in: on the closest machine, and for requests that no machine could ever meet."""
     found: list[str] = []
     for name, lack in closest.missing.items():
         amount, column = pod.requests[name], snapshot.columns[name]
-        largest = max(int(snapshot.allocatable[verdict.row, column]) for verdict in verdicts)
+        largest = int(snapshot.allocatable[snapshot.alive, column].max())
         if name == PODS:
             found.append(f"end a pod on {closest.name}: it may have no more")
         elif amount > largest:

@@ -59,6 +59,11 @@ def test_placement_names_each_machine_and_what_would_help() -> None:
 
 
 def test_no_machine_at_all() -> None:
+    many = [{"name": f"m{number}", "fits": False, "reasons": ["Insufficient cpu"]} for number in range(40)]
+    text = "\n".join(why.placement_words({"message": "", "machines": many, "total": 5000}))
+    assert "none of 5000 machines takes it" in text
+    assert "m0, m1, m2 and 37 more   Insufficient cpu" in text
+    assert "and 4960 more that are further from taking it" in text
     assert "no machine" in "\n".join(why.placement_words({"machines": []}))
 
 

@@ -3,7 +3,7 @@
 from corral.kinds.types import Key, Obj
 from corral.scheduler.filters.unschedulable import CORDONED
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.why import explain
+from corral.scheduler.why import MOST_TOLD, explain
 from corral.testing.scheduling import node, pod
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -48,6 +48,19 @@ def test_the_closest_machine_says_how_much_to_free() -> None:
     story = explain(snapshot, pod("p", cpu="3"), scheduler="default-scheduler")
     assert story["closest"]["name"] == "a"
     assert story["would_help"] == ["free 1 of cpu on a, or ask for that much less"]
+
+
+def test_of_many_machines_the_closest_are_told() -> None:
+    snapshot = Snapshot()
+    for number in range(MOST_TOLD * 3):
+        snapshot.put_node(node(f"n{number:03}", cpu="2", labels={"zone": "1"} if number % 2 else {}))
+        taken = "500m" if number == 203 else "1"
+        snapshot.place(Key("", f"x{number}"), snapshot.classify(pod(f"x{number}", cpu=taken)), f"n{number:03}")
+    story = explain(snapshot, pod("p", cpu="1600m", nodeSelector={"zone": "1"}), scheduler="default-scheduler")
+    assert story["total"] == MOST_TOLD * 3
+    assert len(story["machines"]) == MOST_TOLD
+    assert all(machine["reasons"] == ["Insufficient cpu"] for machine in story["machines"])
+    assert (story["closest"]["name"], story["closest"]["missing"]) == ("n203", {"cpu": "100m"})
 
 
 def test_each_obstacle_has_a_remedy() -> None:
