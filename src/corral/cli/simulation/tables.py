@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from corral.cli.terminal import columns
 from corral.kinds.tables import human_duration
+from corral.kinds.types import Key
 from corral.scheduler.simulator.compaction import Compaction
 from corral.scheduler.simulator.failure import Failure
 from corral.scheduler.simulator.fit import Fit, Refusal, Totals, WorkloadFit
@@ -56,10 +57,15 @@ def fit_words(fit: Fit, *, wide: bool) -> Iterator[str]:
         yield ""
         yield from _workloads(fit.workloads, wide)
     yield from _refused(fit.refusals, wide)
-    if wide and fit.outcome.placed:
+    yield from _places(fit.outcome.placed, wide)
+
+
+def _places(placed: Mapping[Key, str], wide: bool) -> Iterator[str]:
+    if wide and placed:
         yield ""
-        rows = [[key.namespace, key.name, node] for key, node in fit.outcome.placed.items()]
-        yield columns(["NAMESPACE", "POD", "MACHINE"], rows)
+        yield columns(
+            ["NAMESPACE", "POD", "MACHINE"], [[key.namespace, key.name, node] for key, node in placed.items()]
+        )
 
 
 def _workloads(rows: Sequence[WorkloadFit], wide: bool) -> Iterator[str]:
@@ -142,6 +148,7 @@ def failure_words(failure: Failure, *, wide: bool) -> Iterator[str]:
     yield ""
     yield _resources(failure.before, failure.after)
     yield from _refused(failure.refusals, wide)
+    yield from _places(failure.outcome.placed, wide)
 
 
 def compaction_words(found: Mapping[str, Compaction], machines: int, pods: int) -> Iterator[str]:

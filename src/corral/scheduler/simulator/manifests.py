@@ -3,7 +3,7 @@
 A workload stands for the pods that it wants and that are not among the objects already. A pod that names a
 PriorityClass but no priority gets that of the class, from the objects or from those that every cell has. Objects are
 read as the API server reads them, so that a field of the wrong type is refused in its words; of each only what
-placement looks at is kept.
+placement looks at is kept. An object that is there twice counts as it is the second time.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from corral.kinds.podgroups import group_of_job, native_group
 from corral.kinds.registry import Registry
 from corral.kinds.resources import COSCHEDULING_POD_GROUPS, JOBS, NODES, POD_GROUPS, PODS, PRIORITY_CLASSES
 from corral.kinds.status import StatusError
-from corral.kinds.types import Key, Obj
+from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler import expand
 from corral.scheduler.simulator import context
 from corral.scheduler.simulator.bands import PRIORITIES
@@ -42,13 +42,17 @@ def read(objects: Iterable[tuple[Obj, str]]) -> Scenario:
     Raises:
         CorralError: an object has no name, a field of the wrong type, or a PriorityClass that is not there.
     """
-    by_kind: dict[str, list[Obj]] = {kind: [] for kind in _USED}
+    latest: dict[tuple[str, str, Key], Obj] = {}
     left_out: Counter[str] = Counter()
     for obj, source in objects:
-        if obj["kind"] in by_kind:
-            by_kind[obj["kind"]].append(_checked(obj, source))
+        if obj["kind"] in _USED:
+            checked = _checked(obj, source)
+            latest[checked["kind"], checked["apiVersion"], key_of(checked)] = checked
         else:
             left_out[obj["kind"]] += 1
+    by_kind: dict[str, list[Obj]] = {kind: [] for kind in _USED}
+    for obj in latest.values():
+        by_kind[obj["kind"]].append(obj)
     classes = {**PRIORITIES, **{_name(one): one.get("value") or 0 for one in by_kind[PRIORITY_CLASSES.kind]}}
     pods = [_pod(pod, classes) for pod in by_kind[PODS.kind]]
     workloads = [obj for kind in _WORKLOADS for obj in by_kind[kind]]

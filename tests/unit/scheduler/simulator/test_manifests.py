@@ -96,6 +96,12 @@ def test_what_is_written_is_read_back_and_holds_no_secrets() -> None:
     assert {obj["kind"] for obj in first.context} >= {"PersistentVolume", "PersistentVolumeClaim", "StorageClass"}
 
 
+def test_what_is_there_twice_is_as_it_is_the_second_time() -> None:
+    scenario = read(node("a", cpu="1"), pod("p", cpu="1"), node("a", cpu="2"), pod("p", cpu="2"))
+    assert [one["status"]["allocatable"]["cpu"] for one in scenario.machines] == ["2"]
+    assert [one["spec"]["containers"][0]["resources"]["requests"]["cpu"] for one in scenario.pods] == ["2"]
+
+
 def test_pods_come_in_the_order_of_arrival() -> None:
     pods = [pod("new"), pod("second"), pod("first")]
     pods[1]["metadata"]["creationTimestamp"] = "2026-01-01T00:00:02Z"
