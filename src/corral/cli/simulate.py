@@ -23,7 +23,7 @@ from corral.scheduler.simulator.cell import Progress, SimulatedCell
 from corral.scheduler.simulator.compaction import Compaction, compact
 from corral.scheduler.simulator.failure import choose, fail, labelled
 from corral.scheduler.simulator.fit import fit
-from corral.scheduler.simulator.scenario import Scenario, asks
+from corral.scheduler.simulator.scenario import Scenario, asks, without_volumes
 from corral.scheduler.simulator.timeline import play
 
 _ZONE = "topology.kubernetes.io/zone"
@@ -194,9 +194,10 @@ def compact_command(
 
     NEEDED is the 90th percentile of the trials: what to go by to be reasonably sure. BOUND is how many would do if all
     pods were liquid. A load that is too large is tried on several such cells. The measure is Borg's (EuroSys'15, 5.1).
+    Where volumes are is left out, and pods of gangs are packed one by one.
     """
     chosen = _chosen(profiles)
-    pods = [pod for pod in scenario.pods if asks(pod)]
+    pods = [without_volumes(pod) for pod in scenario.pods if asks(pod)]
     found: dict[str, Compaction] = {}
     with bar("packing") as progress:
         for profile in chosen:

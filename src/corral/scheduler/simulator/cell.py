@@ -1,7 +1,8 @@
 """A cell that is only data: the live scheduler's snapshot and `assign`, and what would follow from its decisions. Pure.
 
 What is done here to pods that are made to go is what the cell does to them: their controllers make them anew, and they
-wait like any other, behind those that were there before. A pod that belongs to its machine ends with it.
+wait like any other, behind those that were there before. A pod that belongs to its machine ends with it, and one that
+has no controller is gone.
 """
 
 import difflib
@@ -13,7 +14,8 @@ from datetime import datetime
 from typing import TypeAlias
 
 from corral.base.errors import CorralError
-from corral.kinds.podgroups import GangKey, gang_of
+from corral.kinds.owners import controller_of
+from corral.kinds.podgroups import GangKey, counts, gang_of
 from corral.kinds.podspec import is_terminal, priority
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, key_of
@@ -30,6 +32,7 @@ from corral.scheduler.snapshot import Snapshot
 
 _BATCH = 1000
 _SCHEDULER = "default-scheduler"
+NOT_MADE_ANEW = "the pod has no controller that would make it anew"
 _NO_OTHERS: Mapping[str, Profile] = {}
 Progress: TypeAlias = Callable[[int, int], None]
 """Told now and then how many of how many steps are done."""
@@ -77,6 +80,8 @@ class SimulatedCell:
         self.workloads: dict[Key, str] = {}
         self.rooted: set[Key] = set()
         """Pods that belong to their machine."""
+        self.orphans: set[Key] = set()
+        """Pods that nobody makes anew."""
         self.load: Counter[PodClass] = Counter()
         self._gang_of: dict[Key, GangKey] = {}
         self.waiting = Backlog(self._gang_of, profile.order)
@@ -98,18 +103,15 @@ class SimulatedCell:
                 raise CorralError(f"cannot use the machine {name!r}: {error}", "correct it in the input") from error
 
     def _put_pod(self, pod: Obj, keep: bool) -> None:
-        key, spec, metadata = key_of(pod), pod.get("spec") or {}, pod["metadata"]
+        key, spec = key_of(pod), pod.get("spec") or {}
         node = spec.get("nodeName") or ""
-        if is_terminal(pod) or (metadata.get("deletionTimestamp") and not (node and keep)):
+        self._put_facts(key, pod)
+        if is_terminal(pod):
+            # A member that has succeeded is not missed.
+            self._count_member(key, placed=counts(pod))
             return
-        if key in self.workloads:
-            raise CorralError(f"cannot simulate two pods named {str(key)!r}", "give each pod a name of its own")
-        self.workloads[key] = workload(pod)
-        gang = gang_of(pod)
-        if gang is not None:
-            self._gang_of[key] = gang
-        if belongs_to_machine(pod):
-            self.rooted.add(key)
+        if pod["metadata"].get("deletionTimestamp") and not (node and keep):
+            return
         try:
             pod_class = self.snapshot.classify(pod, placed=bool(node))
         except (ValueError, StatusError) as error:
@@ -132,6 +134,18 @@ class SimulatedCell:
         wants = self._without_devices.get(key, pod_class)
         self._wait(key, wants, priority(pod))
 
+    def _put_facts(self, key: Key, pod: Obj) -> None:
+        if key in self.workloads:
+            raise CorralError(f"cannot simulate two pods named {str(key)!r}", "give each pod a name of its own")
+        self.workloads[key] = workload(pod)
+        gang = gang_of(pod)
+        if gang is not None:
+            self._gang_of[key] = gang
+        if belongs_to_machine(pod):
+            self.rooted.add(key)
+        elif controller_of(pod) is None:
+            self.orphans.add(key)
+
     def _held_back(self, spec: Obj) -> str:
         """Why the live scheduler would not try a pod yet."""
         gates = [gate.get("name", "") for gate in spec.get("schedulingGates") or ()]
@@ -149,11 +163,12 @@ class SimulatedCell:
         self.snapshot.remove(key)
 
     def evict(self, key: Key) -> None:
-        """Take a pod off its machine; what its controller makes instead of it waits."""
+        """Take a pod off its machine; what its controller makes instead of it, if it has one, waits."""
         pod_class = self._without_devices.get(key) or self.snapshot.class_of(key)
         self.snapshot.remove(key)
         self._count_member(key, placed=False)
-        self._wait(key, pod_class, pod_class.peers.priority)
+        if key not in self.orphans:
+            self._wait(key, pod_class, pod_class.peers.priority)
 
     def _count_member(self, key: Key, *, placed: bool) -> None:
         gang = self._gang_of.get(key)
@@ -251,6 +266,8 @@ class SimulatedCell:
             if not outcome.placed.pop(key, ""):
                 outcome.evicted.setdefault(key, self.snapshot.node_of(key))
             self.evict(key)
+            if key in self.orphans:
+                outcome.refused[key] = NOT_MADE_ANEW
         return bool(there)
 
 

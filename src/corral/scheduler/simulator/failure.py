@@ -10,7 +10,7 @@ from corral.base.errors import CorralError
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Key
 from corral.scheduler.simulator.bands import BANDS, band
-from corral.scheduler.simulator.cell import Outcome, Progress, SimulatedCell, silent
+from corral.scheduler.simulator.cell import NOT_MADE_ANEW, Outcome, Progress, SimulatedCell, silent
 from corral.scheduler.simulator.fit import Refusal, Totals, refusals, totals
 
 
@@ -93,6 +93,7 @@ def fail(
         displaced += moved
         ended += gone
     outcome = cell.settle(now, rng, progress)
+    outcome.refused |= {key: NOT_MADE_ANEW for key in displaced if key in cell.orphans}
     bands = _losses(running, set(displaced), set(ended), outcome)
     return Failure(cell.profile.name, tuple(machines), before, totals(cell), bands, refusals(cell, outcome), outcome)
 

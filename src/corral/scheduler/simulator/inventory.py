@@ -53,6 +53,10 @@ _WORKLOAD_COLUMNS: Mapping[str, str] = {
 }
 
 
+_OWNER: Obj = {"apiVersion": "apps/v1", "kind": "StatefulSet", "uid": "", "controller": True}
+"""Whoever it is that makes the pods anew when they are gone."""
+
+
 def _is_resource(name: str) -> bool:
     return "/" in name.strip("/")
 
@@ -113,8 +117,8 @@ def workloads(text: str, file: str) -> Scenario:
         spec, span = _pod_spec(row), _span(row)
         namespace = row.text("namespace", "default")
         for name in _names(row, "workload", taken):
-            metadata: Obj = {"name": name, "namespace": namespace, "generateName": f"{row.text('name', 'workload')}-"}
-            metadata["labels"] = {"app": row.text("name", "workload")}
+            labels, owner = {"app": row.text("name", "workload")}, {**_OWNER, "name": row.text("name", name)}
+            metadata: Obj = {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owner]}
             pods.append((span, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
     pods.sort(key=lambda pod: pod[0].start)
     spans = {Key(pod["metadata"]["namespace"], pod["metadata"]["name"]): span for span, pod in pods}

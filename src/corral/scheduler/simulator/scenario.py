@@ -49,6 +49,12 @@ def asks(pod: Obj) -> bool:
     return not (is_terminal(pod) or pod["metadata"].get("deletionTimestamp") or gates)
 
 
+def without_volumes(pod: Obj) -> Obj:
+    """The pod as if it used no claims, for machines that its volumes know nothing of."""
+    spec = pod.get("spec") or {}
+    return {**pod, "spec": {**spec, "volumes": []}} if spec.get("volumes") else pod
+
+
 def workload(pod: Obj) -> str:
     """What a person calls the thing that the pod is a part of: its Deployment, Job ..., or the pod itself."""
     metadata = pod["metadata"]

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,10 +18,18 @@ from corral.scheduler.simulator.failure import fail
 from corral.scheduler.simulator.fit import fit
 from corral.scheduler.simulator.scenario import Scenario
 from corral.scheduler.snapshot import Snapshot
-from corral.testing.scheduling import node, pod
+from corral.testing.scheduling import node
+from corral.testing.scheduling import pod as orphan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROD, BATCH = 200_000_000, 100_000_000
+
+
+def pod(name: str, **fields: Any) -> Obj:
+    """A pod that is made anew when it is gone."""
+    made = orphan(name, **fields)
+    made["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": name, "controller": True}]
+    return made
 
 
 def cell_of(machines: list[Obj], pods: list[Obj], *context: Obj, profile: Profile = SPREADING) -> SimulatedCell:
@@ -148,6 +157,15 @@ def test_budgets_are_spent() -> None:
     high = [pod(f"high-{n}", cpu="2", priority=PROD) for n in range(2)]
     outcome = settled(cell_of([node(f"n{n}", cpu="2") for n in range(3)], [*low, spare, *high], budget))
     assert sorted(key.name for key in outcome.evicted) in (["low-0", "spare"], ["low-1", "spare"])
+
+
+def test_who_has_no_controller_is_gone() -> None:
+    machines, low = [node("a", cpu="2"), node("b", cpu="2")], orphan("low", cpu="2", node_name="a")
+    answer = fail(cell_of(machines, [low]), ["a"], NOW, random.Random(1))
+    assert [refusal.reason for refusal in answer.refusals] == ["the pod has no controller that would make it anew"]
+    assert [(loss.displaced, loss.placed, loss.lost) for loss in answer.bands] == [(1, 0, 1)]
+    outcome = settled(cell_of(machines[:1], [low, pod("high", cpu="2", priority=PROD)]))
+    assert (len(outcome.placed), len(outcome.evicted), len(outcome.refused)) == (1, 1, 1)
 
 
 def test_daemons_end_with_their_machine() -> None:

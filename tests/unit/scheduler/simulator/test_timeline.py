@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,10 +12,18 @@ from corral.scheduler.profile import PACKING
 from corral.scheduler.simulator.cell import SimulatedCell
 from corral.scheduler.simulator.scenario import Scenario, Span
 from corral.scheduler.simulator.timeline import Timeline, play
-from corral.testing.scheduling import node, pod
+from corral.testing.scheduling import node
+from corral.testing.scheduling import pod as orphan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROD, BATCH = 200_000_000, 100_000_000
+
+
+def pod(name: str, **fields: Any) -> Obj:
+    """A pod that is made anew when it is gone."""
+    made = orphan(name, **fields)
+    made["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": name, "controller": True}]
+    return made
 
 
 def played(machines: list[Obj], pods: list[tuple[Obj, float, float | None]]) -> Timeline:
