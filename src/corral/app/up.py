@@ -56,7 +56,7 @@ from corral.cli import terminal
     default="spreading",
     show_default=True,
     metavar="NAME",
-    help="How machines are chosen: spreading, packing, or one of an installed package.",
+    help="How machines are chosen: spreading, packing, hybrid, or one of an installed package.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Return when the cell is ready; it runs on in the background.")
 @click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")

@@ -15,6 +15,7 @@ import orjson
 
 from corral.client.api import ApiRequest
 from corral.client.client import Client, decode
+from corral.kinds.bundled.queues import QUEUE_LABEL
 from corral.kinds.podgroups import group_of_job, key_of_group, minimum_of
 from corral.kinds.resources import JOBS, PODS
 from corral.kinds.status import Cause, StatusError, bad_request, invalid
@@ -214,7 +215,10 @@ def _notes(workload: Obj, pod: Obj, there: Standing) -> Iterator[str]:
         yield f"{_count(there.pods)} of it there already and would stay: only what it lacks is planned"
     elif there.pods:
         yield f"{_count(there.pods)} of it there already and would be replaced: this is where things end"
-    if workload["spec"].get("suspend"):
+    queue = (workload["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+    if queue:
+        yield f"it goes through the queue {queue}: this is where its pods go once that admits it"
+    elif workload["spec"].get("suspend"):
         yield "it is suspended: this is where its pods go once it is resumed"
     gates = [gate["name"] for gate in pod["spec"].get("schedulingGates") or ()]
     if gates:

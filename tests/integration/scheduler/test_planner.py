@@ -217,8 +217,11 @@ async def test_of_what_is_there_already_only_the_difference_is_planned(cell: Cel
 async def test_suspended_and_gated_workloads_say_so(cell: Cell) -> None:
     await cell.add(node("a"))
     gated = workload("Deployment", "gated", schedulingGates=[{"name": "example.com/wait"}])
-    answer = await plan_of(cell, job("later", suspend=True), gated)
-    later, waits = answer["workloads"]
+    queued = job("queued", suspend=True)
+    queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team-a"}
+    answer = await plan_of(cell, job("later", suspend=True), gated, queued)
+    later, waits, queued = answer["workloads"]
+    assert queued["notes"] == ["it goes through the queue team-a: this is where its pods go once that admits it"]
     assert later["notes"] == ["it is suspended: this is where its pods go once it is resumed"]
     assert "example.com/wait" in waits["notes"][0]
     assert answer["fits"]
