@@ -13,6 +13,7 @@ from corral.kinds.types import Obj
 
 KUBELET_VERSION = "v1.36.0"
 _MOST_IMAGES = 50
+_MOST_NAMES = 5
 _MEMORY_FLOOR = 100 << 20
 """Below this much available memory the machine is under pressure (the kubelet's eviction threshold)."""
 DISK_PRESSURE = 0.9
@@ -101,7 +102,7 @@ def status(machine: Machine, spec: NodeSpec, health: Health, images: Sequence[Im
             "kubeProxyVersion": KUBELET_VERSION,
         },
         "images": [
-            {"names": list(image.references), "sizeBytes": image.size}
+            {"names": list(image.references[:_MOST_NAMES]), "sizeBytes": image.size}
             for image in sorted(images, key=lambda image: -image.size)[:_MOST_IMAGES]
             if image.references
         ],

@@ -39,7 +39,7 @@ def gpu_fraction(pod: Obj) -> int:
     Raises:
         ValueError: it is no number above 0 and up to 1.
     """
-    text = (pod["metadata"].get("annotations") or {}).get(FRACTION_ANNOTATION)
+    text = ((pod.get("metadata") or {}).get("annotations") or {}).get(FRACTION_ANNOTATION)
     if text is None:
         return 0
     try:

@@ -4,7 +4,7 @@ Sources: k8s.io/component-helpers/resource (PodRequests, PodLimits) and kubernet
 v1.36, with sidecars (restartable init containers), overhead and pod-level resources.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from corral.base import quantities
@@ -50,23 +50,31 @@ def amounts(resources: Obj | None) -> dict[str, int]:
     return {name: amount(name, quantity) for name, quantity in (resources or {}).items()}
 
 
-def pod_requests(pod: Obj) -> dict[str, int]:
+def pod_requests(pod: Obj, *, missing: Mapping[str, int] | None = None, held: bool = False) -> dict[str, int]:
     """What must be free on a machine for the pod: cpu in thousandths, everything else in whole units.
 
     max(the largest init step, sum of containers) with sidecars counted beside both, then pod-level requests, then
     overhead. Where a request is missing and a limit is given, the limit is the request (as the API defaults it). A part
     of a GPU may be asked for by an annotation.
 
+    Args:
+        missing: what a container counts for that asks for nothing of a resource, not even 0.
+        held: count what containers hold by the pod's status, too: while one is resized, the most of what is asked for,
+            what the machine has granted and what it has set; without what is asked for, if that is infeasible.
+
     Raises:
         ValueError: a quantity cannot be read.
     """
     spec = pod.get("spec") or {}
-    total = _aggregate(spec, _container_requests)
+    read = _held(pod) if held else _container_requests
+    total = _aggregate(spec, (lambda container: {**missing, **read(container)}) if missing else read)
     pod_level = spec.get("resources")
     if pod_level:
         requests = amounts(pod_level.get("requests"))
         for name, value in amounts(pod_level.get("limits")).items():
             requests.setdefault(name, total.get(name, value))
+        if held and requests:
+            requests = _held_by_pod(pod, requests)
         total.update((name, value) for name, value in requests.items() if _is_pod_level(name))
     for name, quantity in (spec.get("overhead") or {}).items():
         total[name] = total.get(name, 0) + amount(name, quantity)
@@ -91,6 +99,75 @@ def pod_limits(pod: Obj) -> dict[str, int]:
         if total.get(name):
             total[name] += amount(name, quantity)
     return total
+
+
+def resizing(pod: Obj) -> list[object]:
+    """What of the status `pod_requests` with `held` looks at, as JSON data; empty for a pod that is not resized.
+
+    Agents repeat in the status what is asked for in the spec: as long as it is the same, it says nothing.
+    """
+    status = pod.get("status") or {}
+    asked = {container["name"]: (container.get("resources") or {}).get("requests") for container in _lasting(pod)}
+    found: list[object] = [
+        [name, told]
+        for name, one in _statuses(pod).items()
+        for told in ((one.get("resources") or {}).get("requests"), one.get("allocatedResources"))
+        if told and told != asked[name] and amounts(told) != amounts(asked[name])
+    ]
+    whole = (pod.get("spec") or {}).get("resources")
+    if whole:
+        told = [(status.get("resources") or {}).get("requests"), status.get("allocatedResources")]
+        found += [one for one in told if one and one != whole.get("requests")]
+    return [*found, _is_infeasible(pod)] if found else []
+
+
+def _lasting(pod: Obj) -> Iterator[Obj]:
+    """Containers and sidecars: those that can be resized."""
+    spec = pod.get("spec") or {}
+    yield from spec.get("containers") or ()
+    yield from filter(is_sidecar, spec.get("initContainers") or ())
+
+
+def _statuses(pod: Obj) -> dict[str, Obj]:
+    """By container, the statuses that say what is held."""
+    status = pod.get("status") or {}
+    told = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+    telling = {one["name"]: one for one in told if one.get("resources") or one.get("allocatedResources")}
+    return {
+        container["name"]: telling[container["name"]] for container in _lasting(pod) if container["name"] in telling
+    }
+
+
+def _is_infeasible(pod: Obj) -> bool:
+    return (conditions.get(pod, "PodResizePending") or {}).get("reason") == "Infeasible"
+
+
+def _held(pod: Obj) -> Callable[[Obj], dict[str, int]]:
+    """Reads a container's requests, and what it holds."""
+    if not (pod.get("status") or {}).get("containerStatuses"):
+        return _container_requests
+    statuses, infeasible = _statuses(pod), _is_infeasible(pod)
+
+    def read(container: Obj) -> dict[str, int]:
+        status = statuses.get(container["name"])
+        if status is None:
+            return _container_requests(container)
+        found = {} if infeasible else _container_requests(container)
+        _raise(found, amounts((status.get("resources") or {}).get("requests")))
+        _raise(found, amounts(status.get("allocatedResources")))
+        return found
+
+    return read
+
+
+def _held_by_pod(pod: Obj, requests: dict[str, int]) -> dict[str, int]:
+    """Pod-level requests; those of the status have the overhead in them."""
+    status, overhead = pod.get("status") or {}, amounts((pod.get("spec") or {}).get("overhead"))
+    told = [amounts((status.get("resources") or {}).get("requests")), amounts(status.get("allocatedResources"))]
+    found = {} if _is_infeasible(pod) and any(told) else dict(requests)
+    for one in told:
+        _raise(found, {name: value - overhead.get(name, 0) for name, value in one.items()})
+    return found
 
 
 def _is_pod_level(name: str) -> bool:

@@ -6,14 +6,14 @@ out for one of them holds for all. A class is known by the bytes of the parts of
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from corral.kinds.accelerators import GpuAsk, devices_text, gpu_ask, gpu_fraction
-from corral.kinds.podspec import HostPort, host_ports, pod_requests
+from corral.kinds.podspec import HostPort, host_ports, pod_requests, resizing
 from corral.kinds.selectors import NodeSelector, Requirement, node_term
 from corral.kinds.storage import claims_of
 from corral.kinds.taints import Taint, Toleration, read_tolerations
@@ -23,13 +23,12 @@ from corral.scheduler.peers import Peers
 from corral.scheduler.ties import Tie
 from corral.scheduler.volumes import ClaimUse
 
-# What scoring assumes of a pod that asks for nothing, so that such pods spread too (kube-scheduler/pkg/scheduler/util,
-# DefaultMilliCPURequest and DefaultMemoryRequest).
-_ASSUMED_CPU = 100
+# What scoring assumes of a container that asks for nothing, so that such pods spread too (kube-scheduler's
+# DefaultMilliCPURequest and DefaultMemoryRequest in pkg/scheduler/util).
+_ASSUMED: Final = {"cpu": 100, "memory": 200 << 20}
 _HOST = "host"
 _MOST = 2**53
 """No machine has more of anything; larger requests must neither overflow the arrays nor wrap around in their sums."""
-_ASSUMED_MEMORY = 200 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +116,7 @@ def fingerprint(pod: Obj, node_name: str) -> bytes:
         [_needs(container) for container in spec.get("containers") or ()],
         [_needs(container) for container in spec.get("initContainers") or ()],
         [[use.key.namespace, use.key.name, use.uid] for use in read_claims(pod)],
+        resizing(pod) if (pod.get("status") or {}).get("containerStatuses") else None,
     ]
     return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
 
@@ -160,7 +160,8 @@ def read_class(
         StatusError: an affinity term makes no sense.
     """
     spec = pod.get("spec") or {}
-    wanted = pod_requests(pod).items()
+    wanted = pod_requests(pod, held=True).items()
+    counted = pod_requests(pod, held=True, missing=_ASSUMED)
     requests = {name: min(amount, _MOST) for name, amount in wanted if amount > 0} | {"pods": 1}
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
@@ -174,9 +175,8 @@ def read_class(
         columns=columns,
         amounts=amounts,
         taken=taken,
-        load=np.array(
-            [requests.get("cpu") or _ASSUMED_CPU, requests.get("memory") or _ASSUMED_MEMORY], dtype=np.float64
-        ),
+        # At least one unit: scores divide by it.
+        load=np.array([min(max(counted.get(name, 0), 1), _MOST) for name in _ASSUMED], dtype=np.float64),
         ports=tuple(host_ports(pod)),
         node_name=node_name,
         node_selector=tuple(sorted((spec.get("nodeSelector") or {}).items())),
@@ -184,6 +184,8 @@ def read_class(
         preferences=tuple(
             Preference(int(term.get("weight") or 0), *node_term(term.get("preference") or {}))
             for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+            # An empty term says nothing; it is not one that every machine fulfils.
+            if any((term.get("preference") or {}).get(field) for field in ("matchExpressions", "matchFields"))
         ),
         tolerations=read_tolerations(spec),
         peers=peers,

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from corral.kinds import conditions
 from corral.kinds.accelerators import DEVICES_ANNOTATION, FRACTION_ANNOTATION
+from corral.kinds.podspec import resizing
 from corral.kinds.storage import claims_of
 from corral.kinds.types import Obj
 from corral.scheduler.images import read_images
@@ -40,16 +41,30 @@ def trim_pod(pod: Obj) -> Obj:
             kept[field] = [_pick(container, _CONTAINER) for container in spec[field]]
     if spec.get("volumes") and claims_of(pod):
         kept["volumes"] = [_trim_volume(volume) for volume in spec["volumes"] if volume.keys() & _CLAIMING]
-    scheduled = conditions.get(pod, "PodScheduled")
+    told = [conditions.get(pod, "PodScheduled")]
+    held: Obj = {}
+    if status.get("containerStatuses") and resizing(pod):
+        held = _held(status)
+        told.append(conditions.get(pod, "PodResizePending"))
     return {
         **_pick(pod, ("kind", "apiVersion")),
         "metadata": _pod_metadata(pod["metadata"]),
         "spec": kept,
         "status": {
             **_pick(status, ("phase", "nominatedNodeName")),
-            "conditions": [scheduled] if scheduled is not None else [],
+            **held,
+            "conditions": [condition for condition in told if condition is not None],
         },
     }
+
+
+def _held(status: Obj) -> Obj:
+    """What a pod that is being resized holds."""
+    kept = _pick(status, ("resources", "allocatedResources"))
+    for field in ("containerStatuses", "initContainerStatuses"):
+        if status.get(field):
+            kept[field] = [_pick(one, ("name", "resources", "allocatedResources")) for one in status[field]]
+    return kept
 
 
 def _trim_volume(volume: Obj) -> Obj:

@@ -94,3 +94,92 @@ def test_phase_and_readiness() -> None:
     assert podspec.priority({"spec": {"priority": 7}}) == 7
     assert podspec.priority({}) == 0
     assert [c["name"] for c in podspec.containers(pod({"name": "b"}, init=({"name": "a"},)))] == ["a", "b"]
+
+
+def resized(*statuses: Obj, infeasible: bool = False, **status: Any) -> Obj:
+    """A pod whose containers a and b ask for 1 and 2 cores; statuses as an agent reports them."""
+    subject = pod(container({"cpu": "1"}), container({"cpu": "2"}))
+    for one, name in zip(subject["spec"]["containers"], "ab", strict=True):
+        one["name"] = name
+    subject["status"] = {"containerStatuses": list(statuses), **status}
+    if infeasible:
+        subject["status"]["conditions"] = [{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]
+    return subject
+
+
+def holds(name: str, allocated: str, actual: str) -> Obj:
+    return {"name": name, "allocatedResources": {"cpu": allocated}, "resources": {"requests": {"cpu": actual}}}
+
+
+@pytest.mark.parametrize(
+    ("subject", "cpu", "is_resized"),
+    [
+        (resized(), 3000, False),
+        (resized({"name": "a", "ready": True}), 3000, False),
+        (resized(holds("a", "1", "1000m"), holds("b", "2", "2")), 3000, False),
+        # It shrinks: what it still has is not free yet.
+        (resized(holds("a", "1", "4")), 6000, True),
+        (resized(holds("a", "3", "1")), 5000, True),
+        # It grows: what it will get is promised already.
+        (resized(holds("b", "500m", "500m")), 3000, True),
+        # It cannot grow on this machine: what it asks for does not count.
+        (resized(holds("b", "500m", "700m"), infeasible=True), 1700, True),
+        (resized(infeasible=True), 3000, False),
+    ],
+)
+def test_a_container_that_is_resized_holds_the_most_of_what_it_asks_for_and_has(
+    subject: Obj, cpu: int, is_resized: bool
+) -> None:
+    assert podspec.pod_requests(subject, held=True) == {"cpu": cpu}
+    assert podspec.pod_requests(subject) == {"cpu": 3000}
+    assert bool(podspec.resizing(subject)) is is_resized
+
+
+def test_init_containers_are_not_resized_but_sidecars_are() -> None:
+    subject = pod(
+        container({"cpu": "1"}) | {"name": "main"},
+        init=(container({"cpu": "1"}) | {"name": "once"}, container({"cpu": "1"}, restartPolicy="Always")),
+    )
+    told = [holds("once", "9", "9"), holds("c", "3", "2")]
+    subject["status"] = {"containerStatuses": [{"name": "main"}], "initContainerStatuses": told}
+    assert podspec.pod_requests(subject, held=True) == {"cpu": 4000}
+
+
+def test_pod_level_requests_that_are_resized() -> None:
+    subject = pod(container({"cpu": "1"}), resources={"requests": {"cpu": "2"}}, overhead={"cpu": "500m"})
+    subject["status"] = {"containerStatuses": [{"name": "c"}], "allocatedResources": {"cpu": "4500m"}}
+    assert podspec.pod_requests(subject, held=True) == {"cpu": 4500}
+    subject["status"]["allocatedResources"] = {"cpu": "1"}
+    assert podspec.pod_requests(subject, held=True) == {"cpu": 2500}
+
+
+def test_what_a_container_counts_for_that_asks_for_nothing() -> None:
+    assumed = {"cpu": 100, "memory": 200}
+    subject = pod(container(), container({"cpu": "1"}), container({"cpu": "0"}))
+    assert podspec.pod_requests(subject, missing=assumed) == {"cpu": 1100, "memory": 600}
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        (pod(container({"hugepages-2Mi": "4Mi", "ephemeral-storage": "1G"})),
+         {"hugepages-2Mi": 4 << 20, "ephemeral-storage": 10**9}),
+        # Pod-level: cpu, memory and huge pages only; an extended resource is asked for by containers.
+        (pod(container(), resources={"requests": {"hugepages-2Mi": "4Mi", "example.com/gpu": "1"}}),
+         {"hugepages-2Mi": 4 << 20}),
+        (pod(container({"ephemeral-storage": "1"}), resources={"requests": {"ephemeral-storage": "9"}}),
+         {"ephemeral-storage": 1}),
+        # A limit for the pod alone is its request, unless containers ask for something.
+        (pod(container({"cpu": "1"}), resources={"limits": {"cpu": "4", "memory": "1"}}), {"cpu": 1000, "memory": 1}),
+        (pod(container({"cpu": "0"}), container({"example.com/x": "0"})), {"cpu": 0, "example.com/x": 0}),
+        (pod(container({"cpu": "100u", "memory": "100m"})), {"cpu": 1, "memory": 1}),
+        (pod(container(), overhead={"ephemeral-storage": "1", "example.com/x": "2"}),
+         {"ephemeral-storage": 1, "example.com/x": 2}),
+        (pod(container({"memory": "3"}), init=(container({"memory": "5"}, restartPolicy="Always"),)), {"memory": 8}),
+        (pod(container({"memory": "3"}), init=(container({"memory": "5"}),)), {"memory": 5}),
+        (pod(container({"memory": "3"}),
+             init=(container({"memory": "2"}, restartPolicy="Always"), container({"memory": "2"}))), {"memory": 5}),
+    ],
+)  # fmt: skip
+def test_rules_of_sums(subject: Obj, expected: Obj) -> None:
+    assert podspec.pod_requests(subject) == expected

@@ -10,6 +10,7 @@ from corral.apiserver.admission.limit_ranger import LimitRanger
 from corral.apiserver.admission.namespaces import NamespaceLifecycle
 from corral.apiserver.admission.priority import Priority
 from corral.apiserver.admission.queues import QueuedWork, QueueRules
+from corral.apiserver.admission.runtime_class import RuntimeClass
 from corral.apiserver.admission.service_account import ServiceAccounts
 from corral.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
 from corral.apiserver.admission.tolerations import DefaultTolerationSeconds
@@ -29,6 +30,7 @@ def plugins(authorizer: Authorizer) -> list[Plugin]:
         ServiceAccounts(),
         DefaultTolerationSeconds(),
         Priority(),
+        RuntimeClass(),
         DefaultStorageClass(),
         StorageObjectInUseProtection(),
         NodeRestriction(),

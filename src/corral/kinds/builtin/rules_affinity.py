@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from corral.kinds.builtin.rules_common import check_label_selector, in_range
-from corral.kinds.schema.causes import duplicate, forbidden, invalid, required
+from corral.kinds.schema.causes import duplicate, forbidden, invalid, not_supported, required
 from corral.kinds.status import Cause
 from corral.kinds.validation import label_value, qualified_name
+
+# Gt and Lt are an alpha feature of v1.36, which is off by default (TaintTolerationComparisonOperators).
+_TOLERATING = ("Equal", "Exists")
 
 
 def check_tolerations(tolerations: Sequence[Mapping[str, Any]], path: str) -> list[Cause]:
@@ -20,6 +23,8 @@ def check_tolerations(tolerations: Sequence[Mapping[str, Any]], path: str) -> li
         elif operator != "Exists":
             why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
             causes.append(invalid(f"{where}.operator", toleration.get("operator", ""), why))
+        if operator not in _TOLERATING:
+            causes.append(not_supported(f"{where}.operator", operator, _TOLERATING))
         if operator == "Exists" and value:
             causes.append(invalid(f"{where}.operator", value, "value must be empty when `operator` is 'Exists'"))
         elif operator == "Equal" and value:
