@@ -24,6 +24,19 @@ from corral.scheduler.snapshot import PODS, Snapshot
 _VALUES_SHOWN = 5
 MOST_TOLD = 100
 """Machines that a story goes into, those closest to taking the pod: a cell may have many thousands."""
+# By a part of the reason, what helps.
+_STORAGE = (
+    ('" not found', "create the PersistentVolumeClaim, or correct its name in the pod"),
+    ("unbound immediate", "see why the claim is not bound: kubectl describe pvc"),
+    ("is being deleted", "wait until the claim is gone, then create it again"),
+    ("volume node affinity conflict", "make room on the machine that has the volume: kubectl describe pv"),
+    (
+        "available persistent volumes to bind",
+        "add a volume of the claim's class and size, or use a class with a provisioner",
+    ),
+    ("non-existent p", "the claim's volume is gone: restore it, or delete the claim"),
+    ("ReadWriteOncePod", "end the pod that uses the claim, or use an access mode for several pods"),
+)
 _DEVICES = Devices()
 
 
@@ -237,6 +250,7 @@ def _remedies(snapshot: Snapshot, pod: PodClass, closest: _Verdict) -> list[str]
     if "free ports" in texts:
         ports = ", ".join(f"{port.protocol} {port.port}" for port in pod.ports)
         found.append(f"use other host ports than {ports}, or end the pod that has them on {closest.name}")
+    found += [text for part, text in _STORAGE if part in texts]
     if "pod affinity rules" in texts:
         keys = ", ".join(tie.key for tie in pod.peers.attracted)
         found.append(f"start a pod that the pod's affinity chooses on a machine that shares {keys} with {closest.name}")

@@ -105,6 +105,11 @@ PODS: list[tuple[Obj, str, str]] = [
         "operator must be Exists when `key` is empty",
     ),
     (
+        pod(tolerations=[{"key": "a", "operator": "Gt", "value": "1"}]),
+        "spec.tolerations[0].operator",
+        'Unsupported value: "Gt": supported values: "Equal", "Exists"',
+    ),
+    (
         pod(tolerations=[{"key": "a", "operator": "Exists", "tolerationSeconds": 1}]),
         "spec.tolerations[0].effect",
         "effect must be 'NoExecute' when `tolerationSeconds` is set",

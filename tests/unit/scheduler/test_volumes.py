@@ -16,6 +16,7 @@ from corral.scheduler.plan import Bind, Pending, Refuse, assign, plan
 from corral.scheduler.profile import SPREADING
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.volumes import Binding, read_limits
+from corral.scheduler.why import explain
 from corral.testing.scheduling import node, pod
 from corral.testing.storage import claim, storage_class, volume
 
@@ -333,3 +334,22 @@ def test_all_machines_at_once_or_one_by_one_is_the_same(
         assert copied.volumes.binding(decision.pod) == binding
         copied.remove(decision.pod)
         assert snapshot.volumes.binding(decision.pod) == binding
+
+
+@pytest.mark.parametrize(
+    ("objects", "help_"),
+    [
+        ([], "create the PersistentVolumeClaim"),
+        ([claim("c")], "see why the claim is not bound"),
+        ([FAST, claim("c")], "add a volume of the claim's class and size"),
+        (
+            [volume("v", on="x", of="c"), claim("c", volume="v", bound=True)],
+            "make room on the machine that has the volume",
+        ),
+        ([claim("c", volume="v", bound=True)], "the claim's volume is gone"),
+    ],
+)
+def test_each_obstacle_has_a_remedy(objects: list[Obj], help_: str) -> None:
+    story = explain(cell(node("a"), *objects), user("p", "c"), scheduler="s", profile=SPREADING)
+    assert any(help_ in text for text in story["would_help"])
+    assert story["machines"][0]["reasons"]
