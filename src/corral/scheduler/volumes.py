@@ -15,7 +15,7 @@ from corral.kinds.storage import Claim, StorageClass, Volume, by_size, holds, su
 from corral.kinds.types import Key, Obj
 
 UNBOUND: Final = "pod has unbound immediate PersistentVolumeClaims"
-CONFLICT: Final = "node(s) had volume node affinity conflict"
+CONFLICT: Final = "node(s) didn't match PersistentVolume's node affinity"
 GONE: Final = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 NONE_FOUND: Final = "node(s) didn't find available persistent volumes to bind"
 NO_ZONE: Final = "node(s) had no available volume zone"

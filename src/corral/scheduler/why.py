@@ -29,7 +29,7 @@ _STORAGE = (
     ('" not found', "create the PersistentVolumeClaim, or correct its name in the pod"),
     ("unbound immediate", "see why the claim is not bound: kubectl describe pvc"),
     ("is being deleted", "wait until the claim is gone, then create it again"),
-    ("volume node affinity conflict", "make room on the machine that has the volume: kubectl describe pv"),
+    ("PersistentVolume's node affinity", "make room on the machine that has the volume: kubectl describe pv"),
     (
         "available persistent volumes to bind",
         "add a volume of the claim's class and size, or use a class with a provisioner",

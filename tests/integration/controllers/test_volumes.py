@@ -125,7 +125,7 @@ async def test_a_claim_that_waits_for_its_pod_is_bound_where_the_pod_goes(schedu
     assert placed(await scheduled.until(PODS, "q", placed)) == "m2"
     await client.create(PODS, user("r", "c", machine="m1"))
     message = await told(scheduled, "FailedScheduling")
-    assert "node(s) had volume node affinity conflict" in message
+    assert "node(s) didn't match PersistentVolume's node affinity" in message
 
 
 async def test_a_pod_waits_for_its_claim_to_be_made(scheduled: Any) -> None:

@@ -190,7 +190,7 @@ def test_a_required_term_without_content_matches_no_machine() -> None:
     wanted = pod("p", affinity=affinity)
     (decision,) = plan(snapshot, [Pending(key_of(wanted), snapshot.classify(wanted))], NOW, random.Random(1))
     assert isinstance(decision, Refuse)
-    assert decision.message == "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    assert decision.summary == "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
 
 
 def test_the_event_names_what_each_machine_lacks() -> None:
@@ -198,9 +198,9 @@ def test_the_event_names_what_each_machine_lacks() -> None:
     wanted = pod("p", cpu="2", memory="2Gi", requests={"foo.com/bar": "1"})
     (decision,) = plan(snapshot, [Pending(key_of(wanted), snapshot.classify(wanted))], NOW, random.Random(1))
     assert isinstance(decision, Refuse)
-    assert decision.message == (
+    assert decision.summary == (
         "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, "
-        "1 node(s) had untolerated taint {k: v}, 2 Insufficient foo.com/bar."
+        "1 node(s) had untolerated taint(s), 2 Insufficient foo.com/bar."
     )
 
 

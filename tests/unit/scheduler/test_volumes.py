@@ -23,7 +23,7 @@ from corral.testing.storage import claim, storage_class, volume
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BINDING = VolumeBinding()
 USE = VolumeUse()
-CONFLICT = "node(s) had volume node affinity conflict"
+CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 NONE_FOUND = "node(s) didn't find available persistent volumes to bind"
 FAST = storage_class("fast")
 MADE = storage_class("made", provisioner="example.com/disks")
