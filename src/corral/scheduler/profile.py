@@ -23,7 +23,7 @@ from corral.scheduler.scores.fragmentation import Fragmentation
 from corral.scheduler.scores.images import ImageLocality
 from corral.scheduler.scores.node_affinity import PreferredAffinity
 from corral.scheduler.scores.pod_affinity import PreferredPodAffinity
-from corral.scheduler.scores.stranded import LeastStranded
+from corral.scheduler.scores.stranded import Fullest, LeastStranded
 from corral.scheduler.scores.taints import PreferredTaints
 from corral.scheduler.scores.topology_spread import PreferredSpread
 
@@ -93,5 +93,5 @@ class Profile:
 
 SPREADING = Profile("spreading", ((LeastAllocated(), 1.0), (Balanced(), 1.0)))
 PACKING = Profile("packing", ((MostAllocated(), 1.0),))
-HYBRID = Profile("hybrid", ((LeastStranded(), 0.6), (MostAllocated(), 0.4)))
+HYBRID = Profile("hybrid", ((LeastStranded(), 0.625), (Fullest(), 0.375)))
 PROFILES = {profile.name: profile for profile in (SPREADING, PACKING, HYBRID)}

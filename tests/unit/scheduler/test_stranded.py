@@ -12,7 +12,7 @@ from corral.kinds.podspec import pod_requests
 from corral.kinds.types import Obj, key_of
 from corral.scheduler.plan import Bind, Decision, Pending, plan
 from corral.scheduler.profile import HYBRID, PACKING
-from corral.scheduler.scores.stranded import LeastStranded
+from corral.scheduler.scores.stranded import Fullest, LeastStranded
 from corral.scheduler.snapshot import Snapshot
 from corral.testing.scheduling import node, pod
 
@@ -52,6 +52,14 @@ def test_units_and_sizes_do_not_matter() -> None:
     snapshot = snapshot_of(node("a", cpu="2", memory="8Gi"), node("b", cpu="20", memory="80Gi"))
     by_machine = scores(snapshot, pod("p", cpu="1", memory="1Gi"))
     assert by_machine["a"] == pytest.approx(by_machine["b"])
+
+
+def test_to_finish_a_machine_counts_more_than_to_begin_one() -> None:
+    snapshot = snapshot_of(node("a"))
+    wanted = snapshot.classify(pod("p", cpu="1"))
+    empty, begun, done = Fullest().score(snapshot, wanted, slice(None), np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]))
+    assert (empty, done) == (0, pytest.approx(100))
+    assert begun - empty < (done - empty) / 2
 
 
 def test_what_is_placed_counts() -> None:
