@@ -162,3 +162,17 @@ async def test_a_nomination_that_is_over_is_taken_back() -> None:
     (status,) = [body["status"] for body in room.server.bodies if "status" in body]
     assert status["nominatedNodeName"] is None
     await room.close()
+
+
+async def test_a_message_that_is_too_long_for_an_event_says_that_there_is_more() -> None:
+    room = Room()
+    message = "0/9 nodes are available: " + ", ".join(f"1 Insufficient example.com/resource-{n}" for n in range(99))
+    await room.binder.report(pod("p"), message)
+    await settle()
+    (event,) = [body for body in room.server.bodies if body.get("kind") == "Event"]
+    assert len(event["message"]) == 1024
+    assert event["message"].endswith(" ...")
+    assert (event["type"], event["reason"], event["action"]) == ("Warning", "FailedScheduling", "Scheduling")
+    (patch,) = [body for body in room.server.bodies if "status" in body]
+    assert patch["status"]["conditions"][0]["message"] == message
+    await room.close()

@@ -103,6 +103,10 @@ def test_typos_are_pointed_out() -> None:
     assert hints == ["no machine has disktype=ssdd: did you mean 'ssd'?"]
     hints = why(pod("p", nodeSelector={"disktype": "tape"}), machine)["hints"]
     assert hints == ["no machine has disktype=tape; there are: ssd"]
+    term = {"matchExpressions": [{"key": "disktype", "operator": "In", "values": ["sdd", "ssds"]}]}
+    affinity = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [term]}}}
+    hints = why(pod("p", affinity=affinity), machine)["hints"]
+    assert hints == ["no machine has disktype=sdd: did you mean 'ssd'?"]
     hints = why(pod("p", tolerations=[{"key": "dedicatd", "operator": "Exists"}]), machine)["hints"]
     assert hints == ["no machine has the taint 'dedicatd': did you mean 'dedicated'?"]
     builtin = [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}]
