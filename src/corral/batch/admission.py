@@ -65,11 +65,15 @@ class _Line:
         return None if self.blocked or self.at >= len(self.workloads) else self.workloads[self.at]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Offer:
     line: _Line
     workload: Waiting
     assignment: Assignment
+    path: tuple[str, ...]
+    """The cohorts above its queue, the nearest first."""
+    shares: list[float] | None = None
+    """Of its queue and the cohorts above it, with what it asks for; None if they have to be worked out (anew)."""
 
 
 class _Round:
@@ -100,6 +104,10 @@ class _Round:
             offer = self._next(offers)
             offers.remove(offer)
             self._settle(offer)
+            below = set(offer.path[:-1])
+            for other in offers:
+                if below.intersection(other.path[:-1]):
+                    other.shares = None  # A cohort below the root, which both are in, uses more now.
             following = self._offer(offer.line)
             if following is not None:
                 offers.append(following)
@@ -115,7 +123,7 @@ class _Round:
                 continue
             assignment = assign(workload, line.queue, self._state.flavors, self._tree)
             if assignment.mode != Mode.NO_FIT:
-                return _Offer(line, workload, assignment)
+                return _Offer(line, workload, assignment, tuple(self._tree.path(line.queue.name)))
             self._pass_over(line, workload, assignment)
         return None
 
@@ -132,7 +140,8 @@ class _Round:
         """The offer whose turn it is: a tournament in each cohort, from the leaves up."""
         roots: dict[str, list[_Offer]] = {}
         for offer in offers:
-            roots.setdefault(self._tree.root(offer.line.queue.name), []).append(offer)
+            root = offer.path[-1] if offer.path else f"queue {offer.line.queue.name}"
+            roots.setdefault(root, []).append(offer)
         # Different roots share nothing, so their order does not matter.
         root, together = next(iter(roots.items()))
         together = [offer for offer in together if offer.workload.first] or together
@@ -146,16 +155,16 @@ class _Round:
             return offers[0]
         children: dict[str, list[_Offer]] = {}
         for offer in offers:
-            path = self._tree.path(offer.line.queue.name)
-            below = len(path) - depth - 1
-            children.setdefault(f"/{path[below]}" if below >= 0 else offer.line.queue.name, []).append(offer)
+            below = len(offer.path) - depth - 1
+            children.setdefault(f"/{offer.path[below]}" if below >= 0 else offer.line.queue.name, []).append(offer)
         winners = [self._winner(of_child, depth + 1) for of_child in children.values()]
         return min(winners, key=lambda offer: (self._share(offer, depth), offer.workload.place, offer.line.queue.name))
 
     def _share(self, offer: _Offer, depth: int) -> float:
         """The share of the node `depth` below the root with what is offered."""
-        shares = self._tree.shares(offer.line.queue.name, offer.assignment.usage)
-        return shares[len(shares) - depth]
+        if offer.shares is None:
+            offer.shares = self._tree.shares(offer.line.queue.name, offer.assignment.usage)
+        return offer.shares[len(offer.shares) - depth]
 
     def _settle(self, offer: _Offer) -> None:
         line, workload, assignment = offer.line, offer.workload, offer.assignment

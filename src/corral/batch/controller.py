@@ -12,9 +12,9 @@ from datetime import datetime
 from corral.batch import pending, report, workloads
 from corral.batch.admission import admit, tree_of
 from corral.batch.eta import OBSERVED, Finish
-from corral.batch.model import Decisions, Holding, Wait, Waiting
+from corral.batch.model import Decisions, Wait
 from corral.batch.pending import finish_of
-from corral.batch.views import Objects, World, is_evicted, is_reserving
+from corral.batch.views import Objects, Read, World, is_evicted
 from corral.client.informer import Informer
 from corral.kinds import conditions
 from corral.kinds.resources import (
@@ -35,6 +35,12 @@ _REASONED = 8
 """How many of those that wait in a queue are told anew why, each time: amounts change with every workload that ends,
 and a write for each of thousands would be noise. The others keep the first reason that they were given."""
 
+_QUICK = 0.01
+_PAUSES = 3.0
+_LONGEST_PAUSE = 2.0
+"""Seconds: a look that took longer than `_QUICK` is followed by a pause of so many times its length, so that queues of
+thousands do not take the server's time from everybody else. What happens meanwhile is one look's work."""
+
 
 class QueueController:
     """Gives quota to Workloads and takes it away."""
@@ -46,7 +52,7 @@ class QueueController:
     _tools: Tools
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], Waiting | Holding] = {}
+        self._known: dict[str, Read] = {}
         self._finishes: dict[str, deque[Finish]] = {}
         """The last of each queue: they outlive the Workloads themselves."""
         self._seen: set[str] = set()
@@ -62,13 +68,17 @@ class QueueController:
 
     async def reconcile(self, key: Key) -> Result:
         """One look at all queues."""
-        now = self._tools.clock.now()
+        clock = self._tools.clock
+        now, began = clock.now(), clock.monotonic()
         world = self.world()
         self._observe(world)
         decisions = admit(world.state, now)
         by_key = {key_of(workload): workload for workload in world.workloads}
-        lost = await self._perform(self._writes(world, decisions, by_key, now))
-        lost += await self._perform(self._statuses(world, now))
+        writes = [*self._writes(world, decisions, by_key, now), *self._statuses(world, now)]
+        took = clock.monotonic() - began
+        lost = await self._perform(writes)
+        if took > _QUICK:
+            await clock.sleep(min(_LONGEST_PAUSE, took * _PAUSES))
         if lost:
             return Temporary("somebody else wrote meanwhile")
         times = [one.not_before for one in world.state.waiting if one.not_before is not None and one.not_before > now]
@@ -121,8 +131,8 @@ class QueueController:
         self, world: World, decisions: Decisions, by_key: dict[Key, Obj], now: datetime
     ) -> list[Awaitable[object]]:
         writes: list[Awaitable[object]] = []
-        for workload in world.workloads:
-            why = world.must_stop(workload) if is_reserving(workload) and not is_evicted(workload) else None
+        for workload in world.reserving:
+            why = None if is_evicted(workload) else world.must_stop(workload)
             if why is not None:
                 writes.append(self._write(workload, workloads.evicted(workload, why.reason, why.message, now)))
                 self._say(workload, "EvictedDueTo" + why.reason, why.message)
@@ -148,12 +158,17 @@ class QueueController:
             queue = world.where(workload)[0]
             told[queue] = told.get(queue, 0) + 1
             if told[queue] <= _REASONED or conditions.get(workload, "QuotaReserved") is None:
-                writes.append(self._write(workload, workloads.pending(workload, "Pending", wait.message, now)))
+                writes += self._reason(workload, "Pending", wait.message, now)
         for waiting in world.state.waiting:
             if waiting.closed:
-                workload = by_key[waiting.key]
-                writes.append(self._write(workload, workloads.pending(workload, "Inadmissible", waiting.closed, now)))
+                writes += self._reason(by_key[waiting.key], "Inadmissible", waiting.closed, now)
         return writes
+
+    def _reason(self, workload: Obj, reason: str, message: str, now: datetime) -> list[Awaitable[object]]:
+        said = conditions.get(workload, "QuotaReserved") or {}
+        if (said.get("status"), said.get("reason"), said.get("message")) == ("False", reason, message):
+            return []
+        return [self._write(workload, workloads.pending(workload, reason, message, now))]
 
     def _write(self, workload: Obj, status: Obj) -> Awaitable[object]:
         return write_status(self._tools.client, WORKLOADS, workload, status)
@@ -164,12 +179,12 @@ class QueueController:
     def _statuses(self, world: World, now: datetime) -> list[Awaitable[object]]:
         """What queues say of themselves, as this look found them: what it writes makes one more look."""
         tree = tree_of(world.state)
-        cluster, local = report.by_queue(world)
+        crowds = report.Crowds(world)
         writes: list[Awaitable[object]] = []
-        for name, obj in world.cluster_queues.items():
-            status = report.cluster_queue_status(obj, world, tree, cluster.get(name, ()), now)
+        for obj in world.cluster_queues.values():
+            status = report.cluster_queue_status(obj, world, tree, crowds, now)
             writes.append(write_status(self._tools.client, CLUSTER_QUEUES, obj, status))
-        for key, obj in world.local_queues.items():
-            status = report.local_queue_status(obj, world, local.get(key, ()), now)
+        for obj in world.local_queues.values():
+            status = report.local_queue_status(obj, world, crowds, now)
             writes.append(write_status(self._tools.client, LOCAL_QUEUES, obj, status))
         return writes

@@ -1,23 +1,44 @@
 """What queues say of themselves: the status of ClusterQueues and LocalQueues. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
 from typing import Final
 
 from corral.batch.model import FlavorResource, text
 from corral.batch.quota import Tree
-from corral.batch.views import World, is_admitted, is_reserving, is_stopped, queue_of, usage_of
+from corral.batch.views import World, is_admitted, is_stopped, queue_of, usage_of
 from corral.kinds import conditions
-from corral.kinds.types import Key, Obj
+from corral.kinds.types import Key, Obj, key_of
 
 _LARGEST: Final = 2**63 - 1
 
 
-def cluster_queue_status(obj: Obj, world: World, tree: Tree, workloads: Iterable[Obj], now: datetime) -> Obj:
-    """The status that a ClusterQueue should have; `workloads` wait in it or hold its quota."""
+class Crowds:
+    """Who waits in each ClusterQueue and LocalQueue, counted, and who holds their quota."""
+
+    def __init__(self, world: World) -> None:
+        self.pending: Counter[str | Key] = Counter()
+        self.reserving: dict[str | Key, list[Obj]] = {}
+        for waiting in world.state.waiting:
+            self.pending[waiting.queue] += 1
+        for workload in world.workloads:
+            self.pending[_door(workload)] += 1
+        for workload in world.reserving:
+            self.pending[_door(workload)] -= 1
+            for place in (queue_of(workload), _door(workload)):
+                self.reserving.setdefault(place, []).append(workload)
+
+
+def _door(workload: Obj) -> Key:
+    return Key(workload["metadata"]["namespace"], workload["spec"].get("queueName") or "")
+
+
+def cluster_queue_status(obj: Obj, world: World, tree: Tree, crowds: Crowds, now: datetime) -> Obj:
+    """The status that a ClusterQueue should have."""
     name = obj["metadata"]["name"]
-    held = list(workloads)
+    held = crowds.reserving.get(name, [])
     carrier: Obj = {"status": {"conditions": deepcopy((obj.get("status") or {}).get("conditions") or [])}}
     why = world.closed(name)
     reason, message = (why.reason, why.message) if why else ("Ready", "Can admit new workloads")
@@ -27,16 +48,17 @@ def cluster_queue_status(obj: Obj, world: World, tree: Tree, workloads: Iterable
     share = tree.share(name)
     return {
         **carrier["status"],
-        **_counts(held),
+        **_counts(held, crowds.pending[name]),
         "flavorsReservation": _usage(places, _sum(held, admitted=False), tree, name),
         "flavorsUsage": _usage(places, _sum(held, admitted=True), tree, name),
         **({"fairSharing": {"weightedShare": _whole(share)}} if spec.get("cohortName") else {}),
     }
 
 
-def local_queue_status(obj: Obj, world: World, workloads: Iterable[Obj], now: datetime) -> Obj:
-    """The status that a LocalQueue should have; `workloads` are those that were given to it."""
-    held = list(workloads)
+def local_queue_status(obj: Obj, world: World, crowds: Crowds, now: datetime) -> Obj:
+    """The status that a LocalQueue should have."""
+    key = key_of(obj)
+    held = crowds.reserving.get(key, [])
     carrier: Obj = {"status": {"conditions": deepcopy((obj.get("status") or {}).get("conditions") or [])}}
     name = (obj.get("spec") or {}).get("clusterQueue") or ""
     queue = world.cluster_queues.get(name)
@@ -52,22 +74,10 @@ def local_queue_status(obj: Obj, world: World, workloads: Iterable[Obj], now: da
     places = _places(queue or {})
     return {
         **carrier["status"],
-        **_counts(held),
+        **_counts(held, crowds.pending[key]),
         "flavorsReservation": _usage(places, _sum(held, admitted=False)),
         "flavorsUsage": _usage(places, _sum(held, admitted=True)),
     }
-
-
-def by_queue(world: World) -> tuple[dict[str, list[Obj]], dict[Key, list[Obj]]]:
-    """The Workloads that are not finished, by ClusterQueue and by LocalQueue."""
-    cluster: dict[str, list[Obj]] = {}
-    local: dict[Key, list[Obj]] = {}
-    for workload in world.workloads:
-        name = queue_of(workload) if is_reserving(workload) else world.where(workload)[0]
-        cluster.setdefault(name, []).append(workload)
-        key = Key(workload["metadata"]["namespace"], workload["spec"].get("queueName") or "")
-        local.setdefault(key, []).append(workload)
-    return cluster, local
 
 
 def _places(cluster_queue: Obj) -> list[list[FlavorResource]]:
@@ -87,10 +97,9 @@ def _active(carrier: Obj, obj: Obj, active: bool, reason: str, message: str, now
     )
 
 
-def _counts(workloads: Iterable[Obj]) -> Mapping[str, int]:
-    reserving = [workload for workload in workloads if is_reserving(workload)]
+def _counts(reserving: Sequence[Obj], pending: int) -> Mapping[str, int]:
     return {
-        "pendingWorkloads": sum(not is_reserving(workload) for workload in workloads),
+        "pendingWorkloads": pending,
         "reservingWorkloads": len(reserving),
         "admittedWorkloads": sum(is_admitted(workload) for workload in reserving),
     }
@@ -99,7 +108,7 @@ def _counts(workloads: Iterable[Obj]) -> Mapping[str, int]:
 def _sum(workloads: Iterable[Obj], *, admitted: bool) -> dict[FlavorResource, int]:
     total: dict[FlavorResource, int] = {}
     for workload in workloads:
-        if is_admitted(workload) if admitted else is_reserving(workload):
+        if not admitted or is_admitted(workload):
             for place, used in usage_of(workload).items():
                 total[place] = total.get(place, 0) + used
     return total

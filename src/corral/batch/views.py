@@ -6,6 +6,7 @@ not exist here, so a queue that names one is inactive, with the reason and the w
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from corral.base.clock import parse_rfc3339
@@ -281,6 +282,8 @@ def _preemptors(workloads: Iterable[Obj]) -> dict[str, str]:
     quota since then has got what it was done for."""
     found: dict[str, str] = {}
     for workload in workloads:
+        if len((workload.get("status") or {}).get("conditions") or ()) < 2:
+            continue  # One that only waits has one at the most: most do.
         if is_evicted(workload) and conditions.is_true(workload, "Preempted"):
             named = _PREEMPTOR.search((conditions.get(workload, "Preempted") or {}).get("message") or "")
             if named is not None:
@@ -288,25 +291,37 @@ def _preemptors(workloads: Iterable[Obj]) -> dict[str, str]:
     return found
 
 
+@dataclass(slots=True)
+class Read:
+    """What was read of one Workload object; a look finds most objects as the last one left them."""
+
+    obj: Obj
+    finished: bool
+    value: Waiting | Holding | None = None
+
+
 class World:
     """The objects, joined: which ClusterQueue a Workload waits in, and what keeps it from being considered.
 
     Reading a Workload costs more than all the rest, and few change between two looks: `known` keeps what was read, by
-    uid and resourceVersion, and is replaced by what is still there.
+    uid, and is brought up to date.
     """
 
-    def __init__(self, objects: Objects, known: dict[tuple[str, str, str], Waiting | Holding] | None = None) -> None:
+    def __init__(self, objects: Objects, known: dict[str, Read] | None = None) -> None:
         self.flavors = {obj["metadata"]["name"]: obj for obj in objects.flavors}
         self.cluster_queues = {obj["metadata"]["name"]: obj for obj in objects.cluster_queues}
         self.local_queues = {key_of(obj): obj for obj in objects.local_queues}
         self.workloads: list[Obj] = []
+        """Those that are not finished."""
+        self.reserving: list[Obj] = []
+        """Those of them that hold quota."""
         self.finished: list[Obj] = []
-        for obj in objects.workloads:
-            (self.finished if is_finished(obj) else self.workloads).append(obj)
         self._namespaces = {obj["metadata"]["name"]: obj["metadata"].get("labels") or {} for obj in objects.namespaces}
         self._closed = {name: closed(obj, self.flavors) for name, obj in self.cluster_queues.items()}
         self._selectors = {name: _selector(obj) for name, obj in self.cluster_queues.items()}
+        self._places: dict[tuple[str, str, object], tuple[str, str]] = {}
         self._known = known if known is not None else {}
+        self._sort(objects.workloads)
         self.state = State(
             {name: read_flavor(obj) for name, obj in self.flavors.items()},
             tuple(read_cohort(obj) for obj in objects.cohorts),
@@ -314,26 +329,41 @@ class World:
             *self._read(),
         )
 
-    def _read(self) -> tuple[tuple[Waiting, ...], tuple[Holding, ...]]:
-        kept: dict[tuple[str, str, str], Waiting | Holding] = {}
-        preemptors = _preemptors(self.workloads)
-        waiting: list[Waiting] = []
-        holding: list[Holding] = []
-        for workload in self.workloads:
-            metadata = workload["metadata"]
-            queue, why = ("", "") if is_reserving(workload) else self.where(workload)
-            first = not why and _since(workload, "QuotaReserved") <= preemptors.get(metadata["uid"], "")
-            key = (metadata["uid"], metadata["resourceVersion"], f"{queue}/{why}/{first}")
-            found = self._known.get(key)
-            if found is None:
-                found = read_holding(workload) if is_reserving(workload) else _waiting(workload, queue, why, first)
-            kept[key] = found
-            if isinstance(found, Holding):
-                holding.append(found)
-            else:
-                waiting.append(found)
+    def _sort(self, objects: Iterable[Obj]) -> None:
+        """Tell finished Workloads from the others, and forget those that are gone."""
+        kept: dict[str, Read] = {}
+        for obj in objects:
+            uid = obj["metadata"]["uid"]
+            read = self._known.get(uid)
+            if read is None or read.obj is not obj:
+                read = Read(obj, is_finished(obj))
+            kept[uid] = read
+            (self.finished if read.finished else self.workloads).append(obj)
         self._known.clear()
         self._known.update(kept)
+
+    def _read(self) -> tuple[tuple[Waiting, ...], tuple[Holding, ...]]:
+        waiting: list[Waiting] = []
+        holding: list[Holding] = []
+        preemptors: dict[str, str] | None = None
+        for workload in self.workloads:
+            read = self._known[workload["metadata"]["uid"]]
+            if isinstance(read.value, Holding) or (read.value is None and is_reserving(workload)):
+                if read.value is None:
+                    read.value = read_holding(workload)
+                assert isinstance(read.value, Holding)
+                holding.append(read.value)
+                self.reserving.append(workload)
+                continue
+            if preemptors is None:
+                preemptors = _preemptors(self.workloads)
+            queue, why = self.where(workload)
+            since = preemptors.get(workload["metadata"]["uid"])
+            first = not why and since is not None and _since(workload, "QuotaReserved") <= since
+            found = read.value
+            if found is None or (found.queue, found.closed, found.first) != (queue, why, first):
+                read.value = found = _waiting(workload, queue, why, first)
+            waiting.append(found)
         return tuple(waiting), tuple(holding)
 
     def closed(self, queue: str) -> Closed | None:
@@ -342,13 +372,19 @@ class World:
 
     def where(self, workload: Obj) -> tuple[str, str]:
         """The ClusterQueue that a Workload waits in, and what keeps it from being considered; in Kueue's words."""
-        spec, namespace = workload["spec"], workload["metadata"]["namespace"]
-        name = spec.get("queueName") or ""
+        spec = workload["spec"]
+        key = (workload["metadata"]["namespace"], spec.get("queueName") or "", spec.get("active"))
+        found = self._places.get(key)
+        if found is None:
+            found = self._places[key] = self._place(*key)
+        return found
+
+    def _place(self, namespace: str, name: str, active: object) -> tuple[str, str]:
         local = self.local_queues.get(Key(namespace, name))
         if local is None:
             return "", f"LocalQueue {name} doesn't exist"
         queue = (local.get("spec") or {}).get("clusterQueue") or ""
-        if spec.get("active") is False:
+        if active is False:
             return queue, "The workload is deactivated"
         if is_stopped(local):
             return queue, f"LocalQueue {name} is inactive"

@@ -11,7 +11,7 @@ from corral.batch.admission import admit, tree_of
 from corral.batch.eta import Finish, throughput
 from corral.batch.model import FlavorResource, Preemption, Quota
 from corral.batch.pending import cluster_queue, finish_of, local_queue
-from corral.batch.report import by_queue, cluster_queue_status, local_queue_status
+from corral.batch.report import Crowds, cluster_queue_status, local_queue_status
 from corral.batch.views import Objects, World, read_queue, usage_of
 from corral.cli.queue import item_words, queue_words, table
 from corral.kinds import conditions
@@ -108,7 +108,7 @@ def test_what_a_cell_cannot_do_closes_the_queue(queue: Obj, flavors: tuple[Obj, 
     why = seen.closed("cq")
     assert (why.reason if why else "") == reason
     assert bool(admit(seen.state, NOW).admit) is not bool(reason)
-    status = cluster_queue_status(queue, seen, tree_of(seen.state), seen.workloads, NOW)
+    status = cluster_queue_status(queue, seen, tree_of(seen.state), Crowds(seen), NOW)
     assert conditions.is_true({"status": status}, "Active") is not bool(reason)
 
 
@@ -183,12 +183,12 @@ def test_whoever_preempted_goes_first_until_it_has_had_quota() -> None:
 
 def test_queues_say_what_they_hold() -> None:
     seen = world(running(workload("a", "2")), workload("b", "3"), queues=(cluster(cohortName="all"),))
-    of_cluster, of_local = by_queue(seen)
-    status = cluster_queue_status(cluster(cohortName="all"), seen, tree_of(seen.state), of_cluster["cq"], NOW)
+    crowds = Crowds(seen)
+    status = cluster_queue_status(cluster(cohortName="all"), seen, tree_of(seen.state), crowds, NOW)
     assert (status["pendingWorkloads"], status["reservingWorkloads"], status["admittedWorkloads"]) == (1, 1, 1)
     assert status["flavorsUsage"][0]["resources"][0] == {"name": "cpu", "total": "2", "borrowed": "0"}
     assert status["fairSharing"] == {"weightedShare": 0}
-    said = local_queue_status(local(), seen, of_local[Key("default", "lq")], NOW)
+    said = local_queue_status(local(), seen, crowds, NOW)
     assert (said["pendingWorkloads"], said["admittedWorkloads"]) == (1, 1)
     assert conditions.is_true({"status": said}, "Active")
 
