@@ -291,7 +291,8 @@ class _Turn:
         if len(sizes) > 1:
             have = np.maximum(self._snapshot.allocatable.sum(axis=0), 1)
             sizes = {pod_class: float((pod_class.amounts / have[pod_class.columns]).max()) for pod_class in sizes}
-            ranked.sort(key=lambda pod: -sizes[pod.pod_class])
+            # Of unlike importance the more important first: it would push the other out, over and over again.
+            ranked.sort(key=lambda pod: (-pod.priority, -sizes[pod.pod_class]))
         return ranked
 
     def _find_victims(self, pod: PodClass, budgets: Sequence[Budget]) -> Victims | None:

@@ -31,6 +31,8 @@ from corral.scheduler.simulator.scenario import Scenario, belongs_to_machine, wo
 from corral.scheduler.snapshot import Snapshot
 
 _BATCH = 1000
+_MOST_ROUNDS = 1000
+"""A cascade takes a few; rules that contradict each other must not keep a simulation from ending."""
 _SCHEDULER = "default-scheduler"
 NOT_MADE_ANEW = "the pod has no controller that would make it anew"
 _NO_OTHERS: Mapping[str, Profile] = {}
@@ -215,7 +217,9 @@ class SimulatedCell:
         """
         outcome = Outcome(refused=dict(self.unreadable))
         left, done = self.waiting.worth_a_look(self.cache, freed=freed), 0
-        while left:
+        for _ in range(_MOST_ROUNDS):
+            if not left:
+                break
             total, bound, evicted = done + len(left), len(outcome.placed), False
             for batch in self._batches(left):
                 for decision in assign(self.cache, batch, now, rng, self.budgets):

@@ -233,3 +233,15 @@ def test_progress_ends_at_its_total() -> None:
     cell = cell_of([node("a", cpu="2")], [pod(f"p{n}", cpu="1") for n in range(5)])
     cell.settle(NOW, random.Random(1), lambda done, total: told.append((done, total)))
     assert told[-1] == (5, 5)
+
+
+def test_a_gang_of_unlike_importance_comes_to_rest() -> None:
+    group = {
+        "apiVersion": "scheduling.x-k8s.io/v1alpha1",
+        "kind": "PodGroup",
+        "metadata": {"name": "g", "namespace": "default"},
+        "spec": {"minMember": 1},
+    }
+    labels = {"scheduling.x-k8s.io/pod-group": "g"}
+    low, high = pod("low", cpu="2", memory="4Gi", labels=labels), pod("high", cpu="2", labels=labels, priority=PROD)
+    assert settled(cell_of([node("a", cpu="2")], [low, high], group)).placed == {Key("default", "high"): "a"}
