@@ -16,6 +16,7 @@ from corral.kinds.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
     JOBS,
+    PERSISTENT_VOLUME_CLAIMS,
     POD_GROUPS,
     PODS,
     REPLICA_SETS,
@@ -39,8 +40,11 @@ WORKLOADS: dict[tuple[str, str], Resource] = {
 }
 """By apiVersion and kind, what has pods."""
 
-GROUPS = {(resource.api_version, resource.kind): resource for resource in (POD_GROUPS, COSCHEDULING_POD_GROUPS)}
-"""By apiVersion and kind, what pods may belong to."""
+GROUPS = {
+    (resource.api_version, resource.kind): resource
+    for resource in (POD_GROUPS, COSCHEDULING_POD_GROUPS, PERSISTENT_VOLUME_CLAIMS)
+}
+"""By apiVersion and kind, what pods may belong to, or use."""
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _NEW_HASH = {"pod-template-hash": "planned"}
@@ -66,6 +70,13 @@ def model(workload: Obj) -> Obj:
             mounts = [mount for mount in container.get("volumeMounts") or () if mount["name"] not in claimed]
             container["volumeMounts"] = mounts
     return pod
+
+
+def without_own_claims(pod: Obj) -> Obj:
+    """`pod` without its `ephemeral` volumes: their claims are made with it, too, wherever it goes."""
+    spec = pod["spec"]
+    kept = [volume for volume in spec.get("volumes") or () if "ephemeral" not in volume]
+    return {**pod, "spec": {**spec, "volumes": kept}} if "volumes" in spec else pod
 
 
 def size(workload: Obj, nodes: Sequence[Obj]) -> int:

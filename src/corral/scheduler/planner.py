@@ -17,8 +17,9 @@ from corral.client.api import ApiRequest
 from corral.client.client import Client, decode
 from corral.kinds.bundled.queues import QUEUE_LABEL
 from corral.kinds.podgroups import group_of_job, key_of_group, minimum_of
-from corral.kinds.resources import JOBS, PODS
+from corral.kinds.resources import JOBS, PERSISTENT_VOLUME_CLAIMS, PODS
 from corral.kinds.status import Cause, StatusError, bad_request, invalid
+from corral.kinds.storage import read_claim
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.scheduler import expand
 from corral.scheduler.podclass import PodClass
@@ -94,6 +95,9 @@ class Planner:
                 gone=[key_of(pod) for one in planned if not one.there.stay for pod in one.there.pods],
             )
             for group in groups.values():
+                if group["kind"] == PERSISTENT_VOLUME_CLAIMS.kind:
+                    trial.put_claim(read_claim(group))
+                    continue
                 trial.gangs.put(key_of_group(group), minimum_of(group))
             for one in planned:
                 own = group_of_job(one.workload) if one.workload["kind"] == JOBS.kind else None
@@ -135,7 +139,7 @@ class Planner:
             if expand.size(workload, nodes) + sum(len(one.pods) for one in planned) > MOST_PODS:
                 raise bad_request(f"cannot plan more than {MOST_PODS} pods at once: plan fewer workloads or replicas")
             space = pod["metadata"]["namespace"]
-            wanted = expand.pods(workload, trim_pod(pod), nodes)
+            wanted = expand.pods(workload, expand.without_own_claims(trim_pod(pod)), nodes)
             new = expand.missing(workload, wanted, there.pods if there.stay else ())
             pods = {Key(space, f"{index}/{name}"): each for name, each in new.items()}
             notes = list(_notes(workload, pod, there))

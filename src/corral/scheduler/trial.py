@@ -12,6 +12,7 @@ from datetime import datetime
 
 from corral.kinds.podgroups import GangKey, gang_of
 from corral.kinds.podspec import priority
+from corral.kinds.storage import Claim
 from corral.kinds.types import Key, Obj
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.gangs import GangBook
@@ -69,6 +70,11 @@ class Trial:
         self._classes: dict[int, tuple[PodClass, Obj]] = {}
         """By identity of the pod, since pods that are alike are often the same object."""
         self._chances = _SECOND_CHANCES
+
+    def put_claim(self, claim: Claim) -> None:
+        """A claim that would be made; one that is there already stays as it is."""
+        if claim.key not in self._snapshot.volumes.claims:
+            self._snapshot.volumes.put_claim(claim.key, claim)
 
     def steps(self, limit: int) -> Iterator[None]:
         """Decide all pods, up to `limit` of them between one yield and the next.

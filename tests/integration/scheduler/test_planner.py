@@ -16,6 +16,7 @@ from corral.kinds.resources import (
     PODS,
     PRIORITY_CLASSES,
     REPLICA_SETS,
+    STORAGE_CLASSES,
 )
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
@@ -23,6 +24,7 @@ from corral.scheduler import planner
 from corral.scheduler.planner import Planner
 from corral.testing.scheduling import node, pod
 from corral.testing.scheduling_cell import Cell
+from corral.testing.storage import claim, storage_class
 
 
 def workload(
@@ -257,3 +259,17 @@ async def test_a_bad_group_is_refused_by_its_place(cell: Cell) -> None:
     with pytest.raises(StatusError) as caught:
         await plan_of(cell, pod("p"), {**kind, "spec": {"schedulingPolicy": {}}})
     assert [cause.field for cause in caught.value.causes] == ["items[1]"]
+
+
+async def test_claims_that_come_with_the_pods_are_there_for_the_plan(cell: Cell) -> None:
+    await cell.add(node("a"))
+    await cell.client.create(STORAGE_CLASSES, storage_class("made", provisioner="example.com/disks"))
+    wanted = pod("one", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])
+    answer = await plan_of(cell, wanted)
+    assert 'persistentvolumeclaim "c" not found' in answer["workloads"][0]["refused"][0]["message"]
+    asked = claim("c", storage="made")
+    del asked["metadata"]["uid"], asked["status"]
+    assert (await plan_of(cell, wanted, asked))["fits"]
+    template = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+    own = pod("two", volumes=[{"name": "v", "ephemeral": {"volumeClaimTemplate": template}}])
+    assert (await plan_of(cell, own))["fits"]

@@ -24,7 +24,7 @@ from corral.machinery import finalizers
 
 logger = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 10.0
+_RETRY_SECONDS = 2.0
 _REMOVED = ".removed-"
 
 
@@ -54,16 +54,21 @@ class VolumeReclaimer:
         """Work until cancelled."""
         await asyncio.to_thread(self._clear)
         watching = asyncio.create_task(self._volumes.run(), name="volumes of this machine")
+        alarm = asyncio.create_task(asyncio.sleep(0))
         try:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                if not await self._reclaim_all():
-                    await self._clock.sleep(_RETRY_SECONDS)
-                    self._news.set()
+                if not await self._reclaim_all() and alarm.done():
+                    alarm = asyncio.create_task(self._ring(), name="volumes to look at again")
         finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            alarm.cancel()
+            await asyncio.gather(watching, alarm, return_exceptions=True)
+
+    async def _ring(self) -> None:
+        await self._clock.sleep(_RETRY_SECONDS)
+        self._news.set()
 
     async def _reclaim_all(self) -> bool:
         """Whether nothing is left to do."""
@@ -73,7 +78,9 @@ class VolumeReclaimer:
                 try:
                     done &= await self._reclaim(volume)
                 except (StatusError, OSError) as error:
-                    logger.warning("cannot reclaim volume %s, will retry: %s", volume["metadata"]["name"], error)
+                    # A conflict: somebody else let go of it in the same moment.
+                    level = logging.DEBUG if isinstance(error, StatusError) and error.code == 409 else logging.WARNING
+                    logger.log(level, "cannot reclaim volume %s, will retry: %s", volume["metadata"]["name"], error)
                     done = False
         return done
 

@@ -7,7 +7,7 @@ from corral.kinds.podspec import is_terminal
 from corral.kinds.resources import PERSISTENT_VOLUME_CLAIMS, PODS
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery import finalizers
-from corral.machinery.api import Done, Permanent, Result, Tools
+from corral.machinery.api import Done, Result, Temporary, Tools
 
 
 class EphemeralVolumeController:
@@ -43,10 +43,8 @@ class EphemeralVolumeController:
             if there is None:
                 await self._tools.client.create(PERSISTENT_VOLUME_CLAIMS, wanted)
             elif not _is_owned(there, pod):
-                name = wanted["metadata"]["name"]
-                why = f"PVC {name} was not created for pod {key.name} (pod is not owner)"
-                self._tools.events.record(pod, "Warning", "FailedBinding", f"ephemeral volume: {why}")
-                return Permanent(why)
+                # Of an earlier pod of the same name, and about to be collected; or somebody else's for good.
+                return Temporary(f"PVC {key_of(wanted)} was not created for pod {key} (pod is not owner)")
         return Done()
 
 
