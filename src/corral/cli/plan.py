@@ -15,6 +15,7 @@ from corral.client.api import ApiRequest
 from corral.client.client import decode
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+from corral.scheduler.dryrun import COMPANIONS
 from corral.scheduler.expand import GROUPS, WORKLOADS
 
 EXIT_DOES_NOT_FIT = 1
@@ -53,25 +54,25 @@ async def command(session: Session, paths: tuple[str, ...], recursive: bool, out
 
 
 def _workloads(found: Sequence[Manifest]) -> Iterator[Manifest]:
-    """Those that have pods, then the groups that pods may belong to; the others are noted."""
+    """Those that have pods, then what pods belong to or lean on; the rest is noted."""
     kinds = sorted({kind for _, kind in WORKLOADS})
-    groups: list[Manifest] = []
+    others: list[Manifest] = []
     aside: list[str] = []
     for one in found:
         kind = str(one.obj["kind"])
         alike = difflib.get_close_matches(kind, kinds, 1, cutoff=0.8)
         if kind in kinds:
             yield one
-        elif kind in {kind for _, kind in GROUPS}:
-            groups.append(one)
+        elif kind in {kind for _, kind in (*GROUPS, *COMPANIONS)}:
+            others.append(one)
         elif alike:
             raise CorralError(f"cannot plan {one.title} in {one.source}: no such kind", f"did you mean {alike[0]}?")
         else:
             aside.append(one.title)
-    if len(aside) + len(groups) == len(found):
+    if len(aside) + len(others) == len(found):
         titles = ", ".join(one.title for one in found)
         raise CorralError(f"cannot plan {titles}: no pods come of them", f"name one of {', '.join(kinds)}")
-    yield from groups
+    yield from others
     if aside:
         terminal.note(f"no pods come of {', '.join(aside)}")
 

@@ -1,30 +1,28 @@
 """Where workloads would go, if they were created now: `corral plan`.
 
-Each workload, and one pod of it, goes to the API server as a dry run, so that defaults, admission and refusals are
-those of a real create. What came back is multiplied (expand.py) and tried on a copy of the scheduler's snapshot
-(trial.py), in steps between which everybody else gets a turn. Nothing is created.
+Each workload, and one pod of it, goes to the API server as a dry run (dryrun.py), so that defaults, admission and
+refusals are those of a real create. What came back is multiplied (expand.py) and tried on a copy of the scheduler's
+snapshot (trial.py), in steps between which everybody else gets a turn. Nothing is created.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-import orjson
-
-from corral.client.api import ApiRequest
-from corral.client.client import Client, decode
+from corral.client.client import Client
 from corral.kinds.bundled.queues import QUEUE_LABEL
 from corral.kinds.podgroups import group_of_job, key_of_group, minimum_of
-from corral.kinds.resources import JOBS, PERSISTENT_VOLUME_CLAIMS, PODS
+from corral.kinds.resources import JOBS, PERSISTENT_VOLUME_CLAIMS
 from corral.kinds.status import Cause, StatusError, bad_request, invalid
 from corral.kinds.storage import read_claim
-from corral.kinds.types import Key, Obj, Resource, key_of
+from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler import expand
+from corral.scheduler.dryrun import COMPANIONS, DryRun
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.scheduler import Scheduler
-from corral.scheduler.standing import NOTHING, Standing, standing
+from corral.scheduler.standing import Standing
 from corral.scheduler.trial import Trial
 from corral.scheduler.trim import trim_pod
 
@@ -85,16 +83,13 @@ class Planner:
         """
         await self._scheduler.synced.wait()
         async with self._busy:
-            nodes = self._scheduler.nodes()
-            groups = await self._groups(objects, namespace, user)
-            workloads = {index: obj for index, obj in enumerate(objects) if index not in groups}
-            planned = await self._expand(workloads, namespace, user, nodes)
+            planned, groups = await self._admit(objects, DryRun(user, self._client, namespace))
             served = [one for one in planned if not one.unserved]
             trial = self._scheduler.trial(
                 ((key, pod) for one in served for key, pod in one.pods.items()),
                 gone=[key_of(pod) for one in planned if not one.there.stay for pod in one.there.pods],
             )
-            for group in groups.values():
+            for group in groups:
                 if group["kind"] == PERSISTENT_VOLUME_CLAIMS.kind:
                     trial.put_claim(read_claim(group))
                     continue
@@ -107,79 +102,36 @@ class Planner:
                 await asyncio.sleep(0)
             return await self._report(planned, trial)
 
-    async def _groups(self, objects: Sequence[Obj], namespace: str, user: Client) -> dict[int, Obj]:
-        """Those of `objects` that are no workloads but groups of pods, by their place."""
-        found: dict[int, Obj] = {}
-        for index, obj in enumerate(objects):
-            resource = expand.GROUPS.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
-            if resource is None:
-                continue
-            place = _namespace(obj, namespace)
-            try:
-                found[index] = await _dry_run(user, "POST", resource.path(place), obj)
-            except StatusError as error:
-                if error.reason != "AlreadyExists":
-                    cause = Cause("FieldValueInvalid", error.message, f"items[{index}]")
-                    raise invalid(GROUP, "Plan", "", [cause]) from error
-                # What is planned is what the file says, as applying it would have it.
-                found[index] = {**obj, "metadata": {**obj["metadata"], "namespace": place}}
-        return found
-
-    async def _expand(
-        self, objects: Mapping[int, Obj], namespace: str, user: Client, nodes: Sequence[Obj]
-    ) -> list[_Planned]:
+    async def _admit(self, objects: Sequence[Obj], dry_run: DryRun) -> tuple[list[_Planned], list[Obj]]:
+        """The workloads among `objects` with their pods, and the groups that pods may belong to."""
+        nodes = self._scheduler.nodes()
         planned: list[_Planned] = []
+        groups: list[Obj] = []
         causes: list[Cause] = []
-        for index, obj in objects.items():
+        # What pods lean on comes first, wherever it stands.
+        for index, obj in sorted(enumerate(objects), key=lambda item: _turn(item[1])):
             try:
-                workload, pod, there = await self._admitted(obj, namespace, user)
+                if await dry_run.companion(obj):
+                    continue
+                group = await dry_run.group(obj)
+                if group is not None:
+                    groups.append(group)
+                    continue
+                workload, pod, there = await dry_run.workload(obj)
             except StatusError as error:
                 causes.append(Cause("FieldValueInvalid", error.message, f"items[{index}]"))
                 continue
             if expand.size(workload, nodes) + sum(len(one.pods) for one in planned) > MOST_PODS:
                 raise bad_request(f"cannot plan more than {MOST_PODS} pods at once: plan fewer workloads or replicas")
-            space = pod["metadata"]["namespace"]
             wanted = expand.pods(workload, expand.without_own_claims(trim_pod(pod)), nodes)
             new = expand.missing(workload, wanted, there.pods if there.stay else ())
+            space = pod["metadata"]["namespace"]
             pods = {Key(space, f"{index}/{name}"): each for name, each in new.items()}
             notes = list(_notes(workload, pod, there))
             planned.append(_Planned(workload, pods, notes, there, self._unserved(pod)))
         if causes:
             raise invalid(GROUP, "Plan", "", causes)
-        return planned
-
-    async def _admitted(self, obj: Obj, namespace: str, user: Client) -> tuple[Obj, Obj, Standing]:
-        """The workload and its model pod, as the API server would take them, and what is there of it already."""
-        resource = expand.WORKLOADS.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
-        if resource is None:
-            known = ", ".join(sorted({kind for _, kind in expand.WORKLOADS}))
-            raise bad_request(f"cannot plan {obj.get('apiVersion')} {obj.get('kind')}: it has no pods; {known} have")
-        place = _namespace(obj, namespace)
-        workload, there = await self._written(resource, place, obj, user)
-        if resource == PODS:
-            return workload, workload, there
-        try:
-            pod = await _dry_run(self._client, "POST", PODS.path(place), expand.model(workload))
-        except StatusError as error:
-            error.message = f"its pods would be refused: {error.message}"
-            raise
-        return workload, pod, there
-
-    async def _written(self, resource: Resource, place: str, obj: Obj, user: Client) -> tuple[Obj, Standing]:
-        """The workload as it would be once it is created, or replaced if it is there."""
-        metadata = obj.get("metadata")
-        if isinstance(metadata, dict):
-            # Who got the object from a cell may have left it in; it is no obstacle to applying it either.
-            obj = {**obj, "metadata": {field: metadata[field] for field in metadata if field != "resourceVersion"}}
-        try:
-            return await _dry_run(user, "POST", resource.path(place), obj), NOTHING
-        except StatusError as error:
-            if error.reason != "AlreadyExists":
-                raise
-        name = obj["metadata"]["name"]
-        before = await user.get(resource, name, place)
-        after = await _dry_run(user, "PUT", resource.path(place, name), obj)
-        return after, await standing(self._client, resource, before, after)
+        return planned, groups
 
     async def _report(self, planned: Sequence[_Planned], trial: Trial) -> Obj:
         stories: dict[_Refusal, Obj] = {}
@@ -203,14 +155,9 @@ class Planner:
         return f"the pod asks for the scheduler {name!r}; this cell's answers to {', '.join(names)}"
 
 
-async def _dry_run(client: Client, method: Literal["POST", "PUT"], path: str, obj: Obj) -> Obj:
-    query = {"dryRun": "All", "fieldValidation": "Strict"}
-    return decode(await client.transport.call(ApiRequest(method, path, query, orjson.dumps(obj))))
-
-
-def _namespace(obj: Obj, default: str) -> str:
-    metadata = obj.get("metadata")
-    return str((metadata.get("namespace") if isinstance(metadata, dict) else None) or default)
+def _turn(obj: Obj) -> int:
+    kind = str(obj.get("apiVersion")), str(obj.get("kind"))
+    return list(COMPANIONS).index(kind) if kind in COMPANIONS else len(COMPANIONS)
 
 
 def _notes(workload: Obj, pod: Obj, there: Standing) -> Iterator[str]:

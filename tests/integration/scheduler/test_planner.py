@@ -216,6 +216,40 @@ async def test_of_what_is_there_already_only_the_difference_is_planned(cell: Cel
     assert one["pods"] == 0
 
 
+def companion(kind: str, name: str, api: str = "v1", **more: object) -> Obj:
+    return {"kind": kind, "apiVersion": api, "metadata": {"name": name}, **more}
+
+
+async def test_what_pods_lean_on_may_be_in_the_same_file(cell: Cell) -> None:
+    await cell.add(node("a", cpu="2"), pod("low", cpu="2", nodeName="a"))
+    await cell.client.create(DEPLOYMENTS, in_default(workload("Deployment", "web")))
+    account = companion("ServiceAccount", "runner")
+    web = workload("Deployment", "web", priorityClassName="urgent", serviceAccountName="runner")
+    for obj in (account, web):
+        obj["metadata"]["namespace"] = "shop"
+    urgent = companion("PriorityClass", "urgent", "scheduling.k8s.io/v1", value=5000)
+    # Pods of the new namespace are chosen by rules for that namespace.
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app": "web"}},
+        "namespaces": ["shop"],
+    }
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    loner = workload("Deployment", "loner", cpu="10m", affinity={"podAntiAffinity": {required: [term]}})
+    answer = await plan_of(cell, loner, web, account, companion("Namespace", "shop"), urgent)
+    found = {one["name"]: one for one in answer["workloads"]}
+    assert (found["web"]["namespace"], found["web"]["machines"]) == ("shop", {"a": 1})
+    assert found["web"]["assignments"] == [{"pod": "web-0", "node": "a", "preempts": ["default/low"]}]
+    assert found["loner"]["refused"]
+    with pytest.raises(StatusError, match='namespaces "shop" not found'):
+        await plan_of(cell, web)
+    bad = companion("PriorityClass", "bad", "scheduling.k8s.io/v1", value="much")
+    with pytest.raises(StatusError, match=r"items\[0\]"):
+        await plan_of(cell, bad, web)
+    with pytest.raises(StatusError, match='User "eve" cannot get resource "namespaces"'):
+        await plan_of(cell, companion("Namespace", "shop"), user=User("eve", ("system:authenticated",)))
+
+
 async def test_suspended_and_gated_workloads_say_so(cell: Cell) -> None:
     await cell.add(node("a"))
     gated = workload("Deployment", "gated", schedulingGates=[{"name": "example.com/wait"}])
