@@ -1,4 +1,4 @@
-"""Each filter, its explanation and its wording; and all of them against a plain reference."""
+"""Each filter, its explanation and its wording."""
 
 import re
 from typing import Any

@@ -1,20 +1,17 @@
-"""Affinity between pods and spreading: tables of single cases, then random cells against a plain reference."""
+"""Affinity between pods and spreading: tables of single cases; random cells are in `properties`."""
 
 import random
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.unit.scheduler.test_filters import cell, verdicts
 
 from corral.kinds.types import Key, Obj, key_of
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.filters.pod_affinity import PodAffinity
 from corral.scheduler.filters.topology_spread import TopologySpread
-from corral.scheduler.plan import Bind, Pending, Refuse, assign
+from corral.scheduler.plan import Bind, Pending, assign
 from corral.scheduler.profile import SPREADING
 from corral.scheduler.snapshot import Snapshot
 from corral.testing.scheduling import node, pod
@@ -252,126 +249,3 @@ def test_a_pod_placed_in_the_same_plan_lets_the_next_in() -> None:
     decisions = assign(CandidateCache(snapshot, SPREADING), pending, NOW, random.Random(1))
     assert [isinstance(decision, Bind) for decision in decisions] == [False, True, True]
     assert snapshot.node_of(Key("default", "q")) == snapshot.node_of(Key("default", "r"))
-
-
-# Random cells against a reference that counts everything anew.
-
-some_terms = st.lists(
-    st.builds(
-        term,
-        st.sampled_from(["zone", "kubernetes.io/hostname"]),
-        st.sampled_from(["a", "b"]),
-        namespaces=st.sampled_from([[], ["other"]]),
-    ),
-    max_size=2,
-)
-some_spread = st.lists(
-    st.builds(
-        spread,
-        st.sampled_from(["zone", "kubernetes.io/hostname"]),
-        st.sampled_from(["a", "b"]),
-        maxSkew=st.integers(1, 2),
-        minDomains=st.sampled_from([None, 3]),
-    ),
-    max_size=2,
-)
-some_pods = st.lists(
-    st.builds(
-        lambda seek, avoid, **fields: {"affinity": seeks(*seek) | avoids(*avoid), **fields},
-        st.one_of(st.just([]), st.just([]), some_terms),
-        st.one_of(st.just([]), some_terms),
-        namespace=st.sampled_from(["default", "default", "other"]),
-        labels=st.sampled_from([{}, {"app": "a"}, {"app": "b"}, {"app": "a", "tier": "x"}]),
-        topologySpreadConstraints=st.one_of(st.just([]), some_spread),
-    ),
-    min_size=1,
-    max_size=9,
-)
-some_zones = st.lists(st.sampled_from(["", "1", "2", "3"]), min_size=1, max_size=5)
-
-
-def selects(found: Obj, owner: Obj, one: Obj) -> bool:
-    spaces = found.get("namespaces") or [owner["metadata"]["namespace"]]
-    wanted = found["labelSelector"]["matchLabels"]
-    return one["metadata"]["namespace"] in spaces and wanted.items() <= one["metadata"].get("labels", {}).items()
-
-
-def same_domain(key: str, one: Obj, other: Obj) -> bool:
-    labels, others = one["metadata"]["labels"], other["metadata"]["labels"]
-    return key in labels and labels[key] == others.get(key)
-
-
-def rule_of(one: Obj, kind: str) -> list[Obj]:
-    return list(one["spec"]["affinity"].get(kind, {}).get(REQUIRED, []))
-
-
-def reference_allows(machines: dict[str, Obj], there: list[tuple[Obj, str]], wanted: Obj, name: str) -> bool:
-    here = machines[name]
-    near = {
-        key: [one for one, at in there if same_domain(key, here, machines[at])]
-        for key in ("zone", "kubernetes.io/hostname")
-    }
-    seeking = rule_of(wanted, "podAffinity")
-
-    def sought(one: Obj) -> bool:
-        return all(selects(found, wanted, one) for found in seeking)
-
-    keys = [found["topologyKey"] for found in seeking]
-    alone = not any(sought(one) and key in machines[at]["metadata"]["labels"] for one, at in there for key in keys)
-    if alone and sought(wanted):
-        attracted = all(key in here["metadata"]["labels"] for key in keys)
-    else:
-        attracted = all(any(sought(one) for one in near[key]) for key in keys)
-    repelled = any(
-        selects(found, wanted, one)
-        for found in rule_of(wanted, "podAntiAffinity")
-        for one in near[found["topologyKey"]]
-    )
-    by_others = any(
-        selects(found, one, wanted) and one in near[found["topologyKey"]]
-        for one, _ in there
-        for found in rule_of(one, "podAntiAffinity")
-    )
-    return attracted and not repelled and not by_others and reference_spread(machines, there, wanted, here)
-
-
-def reference_spread(machines: dict[str, Obj], there: list[tuple[Obj, str]], wanted: Obj, here: Obj) -> bool:
-    constraints = wanted["spec"]["topologySpreadConstraints"]
-    keys = [constraint["topologyKey"] for constraint in constraints]
-    counting = {name: one for name, one in machines.items() if all(key in one["metadata"]["labels"] for key in keys)}
-    for constraint in constraints:
-        key = constraint["topologyKey"]
-        if key not in here["metadata"]["labels"]:
-            return False
-        domains = Counter({one["metadata"]["labels"][key]: 0 for one in counting.values()})
-        for one, at in there:
-            if at in counting and selects(constraint, wanted, one):
-                domains[machines[at]["metadata"]["labels"][key]] += 1
-        least = min(domains.values(), default=0) if len(domains) >= (constraint["minDomains"] or 1) else 0
-        ahead = domains[here["metadata"]["labels"][key]] + selects(constraint, wanted, wanted) - least
-        if ahead > constraint["maxSkew"]:
-            return False
-    return True
-
-
-@settings(max_examples=300, deadline=None)
-@given(some_zones, some_pods, st.integers(0, 3))
-def test_rules_between_pods_agree_with_the_reference(zones: list[str], fields: list[Obj], seed: int) -> None:
-    machines = {one["metadata"]["name"]: one for one in zoned(**{f"n{n}": zone for n, zone in enumerate(zones)})}
-    snapshot, there = cell(*machines.values()), list[tuple[Obj, str]]()
-    cache, rng = CandidateCache(snapshot, SPREADING), random.Random(seed)
-    for number, some in enumerate(fields):
-        wanted = pod(f"p{number}", **some)
-        allowed = {name for name in machines if reference_allows(machines, there, wanted, name)}
-        assert fitting(snapshot, wanted) == allowed
-        (decision,) = assign(cache, [Pending(key_of(wanted), snapshot.classify(wanted))], NOW, rng)
-        if isinstance(decision, Bind):
-            assert decision.node in allowed
-            there.append((wanted, decision.node))
-        else:
-            assert not allowed
-            assert isinstance(decision, Refuse)
-            assert sum(decision.reasons.values()) == len(machines)
-        if len(there) > 3:
-            gone, _ = there.pop(rng.randrange(len(there)))
-            snapshot.remove(key_of(gone))
