@@ -243,5 +243,5 @@ def test_a_gang_of_unlike_importance_comes_to_rest() -> None:
         "spec": {"minMember": 1},
     }
     labels = {"scheduling.x-k8s.io/pod-group": "g"}
-    low, high = pod("low", cpu="2", memory="4Gi", labels=labels), pod("high", cpu="2", labels=labels, priority=PROD)
+    low, high = pod("low", cpu="2", labels=labels), pod("high", cpu="1", labels=labels, priority=PROD)
     assert settled(cell_of([node("a", cpu="2")], [low, high], group)).placed == {Key("default", "high"): "a"}
