@@ -136,7 +136,7 @@ class Outlook:
             coming = self._next_fitting(lanes, now)
             ended = coming == _NEVER
             if np.count_nonzero(ended) * 2 > len(lane):
-                over, on = np.flatnonzero(ended), np.flatnonzero(~ended)
+                over, on = ended.nonzero()[0], (~ended).nonzero()[0]
                 gained[lane[over]] -= lanes.free[over].sum(axis=1)
                 if not len(on):
                     break
@@ -184,15 +184,19 @@ def taken(free: NDArray[np.int16], whole: NDArray[np.int16], milli: NDArray[np.i
     """What is left of the GPUs when one pod more is on each row: whole ones are the first untouched ones, a part is
     taken where the least is left. The pod must fit."""
     left = free.copy()
-    wholes = np.flatnonzero(whole)
-    if len(wholes):
-        untouched = free[wholes] == WHOLE
-        left[wholes] -= WHOLE * (untouched & (np.cumsum(untouched, axis=1) <= whole[wholes, None]))
-    parts = np.flatnonzero(milli)
+    parts = milli.nonzero()[0]
     if len(parts):
         asked = milli[parts]
-        best = np.where(free[parts] >= asked[:, None], free[parts], WHOLE + 1).argmin(axis=1)
+        # What does not suffice is less than nothing, and so very much without a sign.
+        best = (free[parts] - asked[:, None]).view(np.uint16).argmin(axis=1)
         left[parts, best] -= asked
+    single = (whole == 1).nonzero()[0]
+    if len(single):
+        left[single, free[single].argmax(axis=1)] = 0
+    several = (whole > 1).nonzero()[0]
+    if len(several):
+        untouched = free[several] == WHOLE
+        left[several] -= WHOLE * (untouched & (np.cumsum(untouched, axis=1) <= whole[several, None]))
     return left
 
 
