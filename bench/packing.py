@@ -85,7 +85,7 @@ def _reserved(pod: Obj) -> Obj:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--machines", type=int, default=120)
+    parser.add_argument("--machines", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3, help="how many cells")
     parser.add_argument("--trials", type=int, default=3, help="of each compaction; Borg's papers have 11")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
