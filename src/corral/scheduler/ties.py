@@ -244,8 +244,13 @@ class Ties:
         return bool(concerned)
 
     def _count_chosen(self, tie: Tie) -> None:
+        chosen: dict[Placed, bool] = {}
         for pod, row in self._placed():
-            if self.chooses(tie, pod) and not (pod.terminating and tie.eligible is not None):
+            wanted = chosen.get(pod)
+            if wanted is None:
+                wanted = self.chooses(tie, pod) and not (pod.terminating and tie.eligible is not None)
+                chosen[pod] = wanted
+            if wanted:
                 tie.chosen.add(row, 1, -2)
 
     def _index(self, tie: Tie) -> None:
