@@ -19,10 +19,12 @@ from pathlib import Path
 from corral.agent import machine as facts
 from corral.agent.actions import Actions
 from corral.agent.admission import admit
+from corral.agent.fence import Fence
 from corral.agent.gc import Janitor
 from corral.agent.images import ImageKeeper
 from corral.agent.images_door import image_routes
 from corral.agent.layout import Layout
+from corral.agent.lease import Hooks, LeaseKeeper
 from corral.agent.node import NodeSpec, labels_of
 from corral.agent.objects import ObjectCache, TokenCache
 from corral.agent.operations import Services
@@ -42,6 +44,7 @@ from corral.base.clock import Clock, parse_rfc3339
 from corral.base.tasks import TaskStack
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
+from corral.kinds.health import yields
 from corral.kinds.podspec import is_terminal
 from corral.kinds.resources import PODS
 from corral.kinds.storage import claims_of
@@ -73,6 +76,8 @@ class AgentConfig:
     """Where pods find the API server."""
     cluster_dns: Sequence[str] = ()
     pids_limit: int = 0
+    fences: bool = False
+    """Whether it stops by itself what the servers may have started elsewhere."""
 
 
 class Agent:
@@ -112,6 +117,9 @@ class Agent:
             client, PODS, field_selector=f"spec.nodeName={config.node_name}", clock=clock, rng=rng
         )
         self._registration = Registration(client, runtime, self._machine, config.directory, clock)
+        self._fence = Fence()
+        hooks = Hooks(self._registration.missed, self._fence_shut, self._reopen_fence)
+        self._lease = LeaseKeeper(client, config.node_name, clock, self._fence, hooks, promises=config.fences)
         self._workers: dict[str, PodWorker] = {}
         self._by_key: dict[Key, PodWorker] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
@@ -166,7 +174,10 @@ class Agent:
             tasks.start(self._events.run(), "agent events")
             spec = self._node_spec()
             await self._registration.register(spec)
-            tasks.start(self._registration.keep_lease(), "node lease")
+            # Whatever is listed from here on is listed after a renewal: it is not what the server has given up.
+            await self._lease.first(self._registration.node["metadata"]["uid"])
+            tasks.start(self._lease.run(), "node lease")
+            tasks.start(self._lease.watch_fence(), "fence")
             tasks.start(self._registration.keep_status(spec), "node status")
             self._informer.on_event(self._pod_event)
             tasks.start(self._informer.run(), "pods of this machine")
@@ -257,6 +268,7 @@ class Agent:
             refusal = admit(pod, others, {**labels, **self._node_labels()}, self._machine.allocatable)
             if refusal is not None:
                 worker.reject(refusal.reason, refusal.message)
+        worker.fence(self._fence.check(self._clock.monotonic()) and yields(pod))
         self._workers[uid] = self._by_key[worker.key] = worker
         self._lives[uid] = asyncio.create_task(self._live(worker), name=f"pod {worker.key}")
 
@@ -298,6 +310,24 @@ class Agent:
         for life in lives:
             life.cancel()
         await asyncio.gather(*lives, return_exceptions=True)
+
+    # What the server may have started elsewhere.
+
+    def _fence_shut(self) -> None:
+        for worker in self._workers.values():
+            worker.fence(yields(worker.pod))
+
+    async def _reopen_fence(self) -> None:
+        """Let go on what the server still wants here; the rest is taken out of the API, and ends when we hear of it."""
+        listed = await self._client.list(PODS, field_selector=f"spec.nodeName={self.config.node_name}")
+        if not self._fence.open(self._clock.monotonic()):
+            return
+        wanted = {pod["metadata"]["uid"] for pod in listed.get("items") or ()}
+        revision = int(listed["metadata"]["resourceVersion"])
+        for uid, worker in self._workers.items():
+            # The watch may have shown a pod that is younger than the list.
+            if uid in wanted or int(worker.pod["metadata"].get("resourceVersion") or 0) > revision:
+                worker.fence(False)
 
     # What others ask.
 

@@ -1,5 +1,6 @@
-"""Registering the machine and keeping its Node and Lease fresh."""
+"""Registering the machine and keeping its Node fresh."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,26 +9,24 @@ from corral.agent import machine as facts
 from corral.agent.machine import Machine
 from corral.agent.node import Health, NodeSpec, new_node, significant, status
 from corral.agent.runtime.api import Image, Runtime, RuntimeFailure
+from corral.agent.waiting import wait
 from corral.base.backoff import Backoff
-from corral.base.clock import Clock, rfc3339_micro
+from corral.base.clock import Clock
 from corral.client.api import MERGE_PATCH
 from corral.client.client import Client
-from corral.kinds.resources import LEASES, NODES
+from corral.kinds.resources import NODES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 
 logger = logging.getLogger(__name__)
 
-LEASE_NAMESPACE = "kube-node-lease"
-LEASE_SECONDS = 40
-RENEW_SECONDS = 10.0
 LOOK_SECONDS = 10.0
 REPORT_SECONDS = 300.0
 _RETRY = Backoff(initial=0.2, maximum=7.0)
 
 
 class Registration:
-    """The machine's Node and Lease in the API."""
+    """The machine's Node in the API."""
 
     def __init__(self, client: Client, runtime: Runtime, machine: Machine, directory: Path, clock: Clock) -> None:
         self._client = client
@@ -36,6 +35,7 @@ class Registration:
         self._directory = directory
         self._clock = clock
         self._written: Obj = {}
+        self._due = asyncio.Event()
         self.node: Obj = {}
         """The Node as last seen."""
 
@@ -78,7 +78,8 @@ class Registration:
         """Look every few seconds; report what has changed at once, and everything every five minutes."""
         reported = self._clock.monotonic()
         while True:
-            await self._clock.sleep(LOOK_SECONDS)
+            await wait(self._due, self._clock, LOOK_SECONDS)
+            self._due.clear()
             beat()
             now = self._clock.monotonic()
             try:
@@ -93,6 +94,11 @@ class Registration:
                     logger.warning("cannot report node %s, will retry: %s", self._machine.name, error)
             except OSError as error:
                 logger.warning("cannot report node %s, will retry: %s", self._machine.name, error)
+
+    def missed(self) -> None:
+        """The server has written a status of its own: report ours at once."""
+        self._written = {}
+        self._due.set()
 
     async def _report(self, spec: NodeSpec) -> None:
         await self._write(await self._status(spec))
@@ -112,38 +118,3 @@ class Registration:
         patch = {"status": fresh}
         self.node = await self._client.patch(NODES, self._machine.name, patch, kind=MERGE_PATCH, subresource="status")
         self._written = significant(fresh)
-
-    async def keep_lease(self) -> None:
-        """Renew the Lease for ever; a failed renewal is tried again sooner."""
-        attempt = 0
-        known = False
-        while True:
-            try:
-                await self._renew(known)
-                known, attempt = True, 0
-                await self._clock.sleep(RENEW_SECONDS)
-            except (StatusError, OSError) as error:
-                known = False
-                logger.warning("cannot renew the lease of node %s, will retry: %s", self._machine.name, error)
-                await self._clock.sleep(_RETRY.delay(attempt))
-                attempt += 1
-
-    async def _renew(self, known: bool) -> None:
-        name, now = self._machine.name, rfc3339_micro(self._clock.now())
-        spec = {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}
-        if not known:
-            metadata = self.node.get("metadata") or {}
-            owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": metadata.get("uid", "")}
-            lease = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": [owner]},
-                "spec": spec,
-            }
-            try:
-                await self._client.create(LEASES, lease)
-                return
-            except StatusError as error:
-                if error.reason != "AlreadyExists":
-                    raise
-        await self._client.patch(LEASES, name, {"spec": spec}, LEASE_NAMESPACE, MERGE_PATCH)

@@ -108,6 +108,11 @@ class PodWorker:
         self._see(rejected=model.Rejection(reason, message))
         self._tell("Warning", reason, message)
 
+    def fence(self, shut: bool) -> None:
+        """Whether the pod may run elsewhere by now: kill what runs of it and start nothing."""
+        if shut != self.seen.fenced:
+            self._see(fenced=shut)
+
     def ended(self, container: Container) -> None:
         """A container of the pod has ended."""
         self._put(container)
@@ -321,12 +326,15 @@ class PodWorker:
             wanted = await self._operations.container_spec(
                 self.pod, spec, asked, sandbox, self._volume_paths, self._target_of(spec)
             )
-            await self._services.runtime.create_container(wanted)
+            created = await self._services.runtime.create_container(wanted)
         except (CorralError, OSError) as error:
             self._could_not_create(asked, error, path)
             self._see(sandbox=await self._operations.look_at(sandbox))
             return
         self._tell("Normal", "Created", f"Created container: {asked.name}", path)
+        if self.seen.fenced:
+            self._put(created)
+            return
         try:
             container = await self._services.runtime.start_container(wanted.id)
         except (CorralError, OSError) as error:

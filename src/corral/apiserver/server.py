@@ -16,6 +16,7 @@ import orjson
 from aiohttp import web
 
 from corral.apiserver.admission.chain import Chain, plugins
+from corral.apiserver.admission.tolerations import SECONDS
 from corral.apiserver.answers import refusal
 from corral.apiserver.auth.api import Attributes, Authorizer, User
 from corral.apiserver.auth.tokens import TokenIssuer
@@ -96,11 +97,12 @@ class ApiServer:
         rng: random.Random,
         tokens: TokenIssuer | None,
         node_dialer: NodeDialer | None,
+        unreachable_seconds: int = SECONDS,
     ) -> None:
         self.authorizer = authorizer
         self.node_dialer = node_dialer
         self.metrics = Metrics()
-        self.core = Core(store, registry, Chain(plugins(authorizer)), clock, rng)
+        self.core = Core(store, registry, Chain(plugins(authorizer, unreachable_seconds)), clock, rng)
         self._registry = registry
         self._custom_kinds = CustomKinds(self.core)
         self._expiry: asyncio.Task[None] | None = None

@@ -54,6 +54,7 @@ def build_agent(
         listen=address,
         service_host=address,
         service_port=api_port,
+        fences=bool(config.store),
     )
     return Agent(
         Client(InProcessTransport(server, user), field_manager="kubelet"),

@@ -38,6 +38,9 @@ class CellConfig:
     scheduler_profile: str = "spreading"
     """How machines are chosen for pods that name no other scheduler than the default one."""
 
+    health_profile: str = "default"
+    """How soon a silent machine is given up: a name of `corral.kinds.health.PROFILES`."""
+
     @property
     def kubeconfig(self) -> Path:
         return self.data_dir / "kubeconfig"

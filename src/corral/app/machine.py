@@ -94,6 +94,7 @@ async def running_machine(
             taints=membership.taints,
             service_host=server.hostname or "",
             service_port=server.port or 443,
+            fences=True,
         )
         agent = Agent(
             client,

@@ -22,6 +22,7 @@ from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.api import ApiRequest, ApiResponse, Transport, WatchEvent
 from corral.client.client import Client
+from corral.kinds.health import PROFILES
 from corral.kinds.status import unavailable
 from corral.machinery.leases import QUICK, LeaderElection
 from corral.store.fence import FENCE, Fence
@@ -66,6 +67,7 @@ class Manager:
         self._clock = clock
         self._rng = rng
         self._shared = shared
+        self._health = PROFILES[config.health_profile]
         self._identity = f"{config.machine}_{secrets.token_hex(4)}"
         installed = plugins.load()
         self.plugins = installed.titles
@@ -102,7 +104,9 @@ class Manager:
         from corral.controllers.all import controllers
         from corral.machinery.runner import Runner
 
-        own = controllers(ca_pem=self._pki.ca_pem.decode(), sign=self._pki.sign_request)
+        own = controllers(
+            ca_pem=self._pki.ca_pem.decode(), sign=self._pki.sign_request, health=self._health, sole=not self._shared
+        )
         every = [*own, *queue_controllers(self.queues)]
         shared = self._client("system:kube-controller-manager", manager="kube-controller-manager")
         runner = Runner(shared, every, self._clock, rng=self._rng, client_for=self._controller_client, active=active)

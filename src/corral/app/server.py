@@ -28,6 +28,7 @@ from corral.app.stores import open_store, read_address
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.client import Client
+from corral.kinds.health import PROFILES
 from corral.kinds.registry import Registry
 from corral.kinds.resources import CONFIG_MAPS
 from corral.kinds.status import StatusError
@@ -71,7 +72,14 @@ async def running_server(
         dialer = NodeDialer(pki.client_context("kube-apiserver-kubelet-client", [MASTERS]))
         stack.push_async_callback(dialer.close)
         server = ApiServer(
-            store, Registry.builtin(), authorizer, clock=clock, rng=rng, tokens=tokens, node_dialer=dialer
+            store,
+            Registry.builtin(),
+            authorizer,
+            clock=clock,
+            rng=rng,
+            tokens=tokens,
+            node_dialer=dialer,
+            unreachable_seconds=PROFILES[config.health_profile].toleration,
         )
         await server.start()
         stack.push_async_callback(server.stop)

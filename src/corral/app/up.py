@@ -23,6 +23,7 @@ from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base import memory
 from corral.base.errors import CorralError
 from corral.cli import terminal
+from corral.kinds.health import PROFILES
 
 
 @click.command("up", short_help="Start a cell on this machine.")
@@ -58,6 +59,13 @@ from corral.cli import terminal
     metavar="NAME",
     help="How machines are chosen: spreading, packing, hybrid, or one of an installed package.",
 )
+@click.option(
+    "--health-profile",
+    type=click.Choice(list(PROFILES)),
+    default="default",
+    show_default=True,
+    help="How soon a silent machine is given up: its pods run elsewhere after about 5 s, 10 s or 6 min.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when the cell is ready; it runs on in the background.")
 @click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")
 def command(
@@ -69,6 +77,7 @@ def command(
     store: str,
     join_server: Path | None,
     scheduler_profile: str,
+    health_profile: str,
     detach: bool,
     no_agent: bool,
 ) -> None:
@@ -77,6 +86,7 @@ def command(
     Containers outlive the process: after a crash or an upgrade the next `up` finds them running.
     """
     config = CellConfig(data_dir.absolute(), bind, port, not no_agent, node_name, engine, store, scheduler_profile)
+    config = replace(config, health_profile=health_profile)
     try:
         prepare_data_dir(config)
         pid = running_pid(config)
@@ -109,6 +119,7 @@ def _arguments(config: CellConfig) -> list[str]:
     arguments = ["--data-dir", str(config.data_dir), "--port", str(config.port), "--bind", config.host]
     arguments += ["--node-name", config.node_name] if config.node_name else []
     arguments += ["--engine", config.engine, "--scheduler-profile", config.scheduler_profile]
+    arguments += ["--health-profile", config.health_profile]
     arguments += ["--store", config.store] if config.store else []
     return arguments if config.agent else [*arguments, "--no-agent"]
 

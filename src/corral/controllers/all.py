@@ -11,7 +11,6 @@ from corral.controllers.jobs.controller import JobController
 from corral.controllers.jobs.expiry import TtlAfterFinishedController
 from corral.controllers.namespaces.controller import NamespaceController
 from corral.controllers.nodelifecycle.controller import NodeLifecycleController
-from corral.controllers.nodelifecycle.plan import GRACE_SECONDS
 from corral.controllers.podgc.controller import PodGarbageCollector
 from corral.controllers.podgroups.controller import PodGroupController
 from corral.controllers.replicasets.controller import ReplicaSetController
@@ -22,17 +21,21 @@ from corral.controllers.volumes.binder import PersistentVolumeBinder
 from corral.controllers.volumes.ephemeral import EphemeralVolumeController
 from corral.controllers.volumes.protection import ClaimProtection, VolumeProtection
 from corral.controllers.volumes.provisioner import LocalProvisioner
+from corral.kinds.health import DEFAULT, HealthProfile
 from corral.kinds.resources import COSCHEDULING_POD_GROUPS, POD_GROUPS
 from corral.machinery.api import Background, Controller
 
 
-def controllers(*, ca_pem: str, sign: Sign, node_grace: float = GRACE_SECONDS) -> list[Controller | Background]:
+def controllers(
+    *, ca_pem: str, sign: Sign, health: HealthProfile = DEFAULT, sole: bool = True
+) -> list[Controller | Background]:
     """A new set of built-in controllers, for one `Runner`.
 
     Args:
         ca_pem: the authority that pods verify the API server by.
         sign: makes machines' certificates.
-        node_grace: seconds of silence after which a machine's state is unknown.
+        health: how soon a silent machine is given up.
+        sole: whether no other server acts on the same store.
     """
     return [
         NamespaceController(),
@@ -52,7 +55,7 @@ def controllers(*, ca_pem: str, sign: Sign, node_grace: float = GRACE_SECONDS) -
         DisruptionController(),
         PodGroupController(POD_GROUPS),
         PodGroupController(COSCHEDULING_POD_GROUPS),
-        NodeLifecycleController(node_grace),
+        NodeLifecycleController(health, sole=sole),
         TaintEvictionController(),
         PersistentVolumeBinder(),
         ClaimProtection(),

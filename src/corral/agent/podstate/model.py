@@ -122,6 +122,8 @@ class Observed:
     rejected: Rejection | None = None
     gone: bool = False
     """The object is no longer in the API."""
+    fenced: bool = False
+    """The pod may run on another machine by now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,11 @@ def step(
     _check(pod, seen, found)
     ending = _ending(pod, seen, found, previous, now)
     plan = _Plan(pod, seen, found, now)
-    if ending is not None:
+    if seen.fenced and _live(found):
+        plan.fence()
+    elif ending is not None:
         plan.end(ending)
-    else:
+    elif not seen.fenced:
         plan.go_on()
     status = render(
         pod,
@@ -194,6 +196,12 @@ class _Plan:
             self.instructions.append(model.TeardownVolumes())
         else:
             self.instructions.append(model.FinishPod())
+
+    def fence(self) -> None:
+        """Kill everything: its successor elsewhere does not wait for a grace period."""
+        for view in self.found:
+            if view.live:
+                self._kill(view, 0, f"Killing container {view.name}: the machine is cut off from its server")
 
     # the pod goes on
 

@@ -13,7 +13,7 @@ from corral.apiserver.admission.queues import QueuedWork, QueueRules
 from corral.apiserver.admission.runtime_class import RuntimeClass
 from corral.apiserver.admission.service_account import ServiceAccounts
 from corral.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
-from corral.apiserver.admission.tolerations import DefaultTolerationSeconds
+from corral.apiserver.admission.tolerations import SECONDS, DefaultTolerationSeconds
 from corral.apiserver.auth.api import Authorizer
 from corral.apiserver.auth.authorizer import CellAuthorizer
 from corral.kinds.kind import Kind
@@ -22,13 +22,16 @@ from corral.kinds.types import Resource
 ENTRY_POINTS = "corral.admission"
 
 
-def plugins(authorizer: Authorizer) -> list[Plugin]:
-    """The built-in plugins in their order, then those that installed packages register."""
+def plugins(authorizer: Authorizer, unreachable_seconds: int = SECONDS) -> list[Plugin]:
+    """The built-in plugins in their order, then those that installed packages register.
+
+    `unreachable_seconds`: for how long pods bear a silent machine unless they say so themselves.
+    """
     built_in: list[Plugin] = [
         NamespaceLifecycle(),
         LimitRanger(),
         ServiceAccounts(),
-        DefaultTolerationSeconds(),
+        DefaultTolerationSeconds(unreachable_seconds),
         Priority(),
         RuntimeClass(),
         DefaultStorageClass(),

@@ -158,7 +158,7 @@ def _node_roles() -> Mapping[str, Sequence[Obj]]:
             allow("get list watch update delete patch", "nodes"),
             allow("patch update", "nodes/status pods/status"),
             allow(f"{READ} delete", "pods"),
-            allow(READ, "leases", "coordination.k8s.io"),
+            allow(f"{READ} patch", "leases", "coordination.k8s.io"),
         ],
         "podgroup-controller": _pod_groups("scheduling.k8s.io"),
         "coscheduling-podgroup-controller": _pod_groups("scheduling.x-k8s.io"),

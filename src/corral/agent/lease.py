@@ -1,0 +1,173 @@
+"""Keeping this machine's Lease, and the fence that hangs on it.
+
+A renewal names the revision of the Lease that it follows, so that one which was lost on its way cannot arrive after a
+later one. Its answer brings what the server makes of this machine: its terms, and whether it was missed.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from corral.agent.fence import Fence
+from corral.agent.waiting import wait
+from corral.base.backoff import Backoff
+from corral.base.clock import Clock, rfc3339_micro
+from corral.client.api import MERGE_PATCH
+from corral.client.client import Client
+from corral.kinds.health import FENCED, PROMISE, SILENCE, Terms, annotation, read_terms
+from corral.kinds.resources import LEASES
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE: Final = "kube-node-lease"
+_ALONE: Final = Terms(renew=10.0, lease=40, fence=0.0, kill=0.0)
+"""Until the server says otherwise: the kubelet's own numbers."""
+_RETRY: Final = Backoff(initial=0.2, maximum=7.0)
+_ACQUAINTED: Final = 2
+"""After so many renewals the server has had the time to say its terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What follows from the state of the Lease."""
+
+    missed: Callable[[], None]
+    """The server says that it has missed this machine: report everything."""
+    shut: Callable[[], None]
+    """The fence has shut: kill what yields."""
+    reopen: Callable[[], Awaitable[None]]
+    """The server hears us again: find out what it still wants here, and open the fence."""
+
+
+class LeaseKeeper:
+    """The Lease of machine `name`.
+
+    Args:
+        promises: whether this agent shuts its fence, and tells the server so. One that shares its process with the only
+            server does not: where it is cut off nobody is left to start anything elsewhere.
+    """
+
+    def __init__(self, client: Client, name: str, clock: Clock, fence: Fence, hooks: Hooks, *, promises: bool) -> None:
+        self._client = client
+        self._name = name
+        self._clock = clock
+        self._fence = fence
+        self._hooks = hooks
+        self._promises = promises
+        self._asked: Terms | None = None
+        self._lease: Obj | None = None
+        self._renewals = 0
+        self._changed = asyncio.Event()
+        self._told = False
+
+    async def first(self, uid: str) -> None:
+        """Return when the server has acknowledged the first renewal; `uid` is the Node's."""
+        self._uid = uid
+        attempt = 0
+        while not await self._beat():
+            await self._clock.sleep(_RETRY.delay(attempt))
+            attempt += 1
+
+    async def run(self) -> None:
+        """Renew for ever; a failed renewal is tried again sooner."""
+        attempt = 0
+        while True:
+            every = (self._asked or _ALONE).renew
+            pause = min(every, 1.0) if self._promises and self._renewals < _ACQUAINTED else every
+            await self._clock.sleep(min(pause, _RETRY.delay(attempt - 1)) if attempt else pause)
+            attempt = 0 if await self._beat() else attempt + 1
+
+    async def watch_fence(self) -> None:
+        """Tell when the fence shuts, for ever."""
+        while True:
+            self._changed.clear()
+            shut = self._fence.check(self._clock.monotonic())
+            if shut and not self._told:
+                logger.warning("node %s has lost the server: pods that may run elsewhere by now are killed", self._name)
+                self._hooks.shut()
+            self._told = shut
+            await wait(self._changed, self._clock, None if shut else self._fence.left(self._clock.monotonic()))
+
+    async def _beat(self) -> bool:
+        """Renew once and do what follows; whether the server has acknowledged it."""
+        asked, sent = self._asked or _ALONE, self._clock.monotonic()
+        self._fence.offer(self._asked if self._promises else None)
+        self._changed.set()
+        try:
+            async with asyncio.timeout(max(1.0, asked.renew)):
+                self._lease = await self._renew(asked)
+        except (StatusError, OSError) as error:
+            self._failed(error, sent)
+            return False
+        self._renewals += 1
+        self._asked = read_terms(self._lease)
+        silence = annotation(self._lease, SILENCE)
+        self._fence.renewed(sent, fenced=silence == FENCED)
+        self._changed.set()
+        if silence:
+            self._hooks.missed()
+        if self._fence.shut and silence != FENCED:
+            await self._reopen()
+        return True
+
+    def _failed(self, error: Exception, sent: float) -> None:
+        logger.warning("cannot renew the lease of node %s, will retry: %s", self._name, error or "no answer")
+        refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
+        if refused and self._asked is not None and self._asked.sole and not self._fence.check(self._clock.monotonic()):
+            # The only server does not run, so it moves nothing; when it does again, it waits for us anew.
+            self._fence.excused(sent)
+
+    async def _reopen(self) -> None:
+        try:
+            async with asyncio.timeout(max(1.0, (self._asked or _ALONE).renew)):
+                await self._hooks.reopen()
+            self._told = self._told and self._fence.shut
+        except (StatusError, OSError) as error:
+            logger.warning("cannot read what node %s is to run, will retry: %s", self._name, error or "no answer")
+
+    async def _renew(self, asked: Terms) -> Obj:
+        if self._lease is None:
+            try:
+                return await self._client.create(LEASES, self._new(asked))
+            except StatusError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+            self._lease = await self._client.get(LEASES, self._name, NAMESPACE)
+        try:
+            return await self._patch(self._lease, asked)
+        except StatusError as error:
+            if error.code not in (404, 409):
+                raise
+            self._lease = None
+            if error.code == 404:
+                return await self._client.create(LEASES, self._new(asked))
+        # The server wrote its notes meanwhile, or an attempt of ours came through whose answer was lost.
+        self._lease = await self._client.get(LEASES, self._name, NAMESPACE)
+        return await self._patch(self._lease, asked)
+
+    async def _patch(self, lease: Obj, asked: Terms) -> Obj:
+        metadata = {**self._says(), "resourceVersion": lease["metadata"]["resourceVersion"]}
+        patch: Obj = {"metadata": metadata, "spec": self._spec(asked)}
+        return await self._client.patch(LEASES, self._name, patch, NAMESPACE, MERGE_PATCH)
+
+    def _new(self, asked: Terms) -> Obj:
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self._name, "uid": self._uid}
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": NAMESPACE, "ownerReferences": [owner]},
+            "spec": self._spec(asked),
+        }
+
+    def _spec(self, asked: Terms) -> Obj:
+        now = rfc3339_micro(self._clock.now())
+        return {"holderIdentity": self._name, "leaseDurationSeconds": asked.lease, "renewTime": now}
+
+    def _says(self) -> Obj:
+        promised = self._asked.promise if self._promises and self._asked is not None else None
+        return {"annotations": {PROMISE: None if promised is None else f"{promised:g}"}}
