@@ -8,7 +8,7 @@ Others may have bound pods where there was no room, or machines may have shrunk:
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,6 +87,16 @@ class Devices:
             return (min(fitting, key=lambda index: free[index]),)
         emptiest = sorted(range(len(free)), key=lambda index: -free[index])
         return tuple(sorted(emptiest[: ask.count or 1]))
+
+    def choose_without(self, row: int, ask: GpuAsk, ending: Iterable[PodClass]) -> tuple[int, ...]:
+        """The devices that a pod will get on `row` once the pods that are ending have left."""
+        leaving = [(pod.devices, pod.gpu) for pod in ending if pod.gpu is not None]
+        for devices, theirs in leaving:
+            self._occupy(row, devices, theirs, -1)
+        chosen = self.choose(row, ask)
+        for devices, theirs in leaving:
+            self._occupy(row, devices, theirs, 1)
+        return chosen
 
     def take(self, row: int, pod: PodClass, ask: GpuAsk, sign: int) -> None:
         """What is asked for of each of the pod's devices on `row` is taken (1) or given back (-1)."""

@@ -318,6 +318,10 @@ class Snapshot:
 
     def nominate(self, key: Key, pod_class: PodClass, node: str) -> None:
         """Keep room for the pod on `node`, where others must end before it fits."""
+        row, ask = self._by_name.get(node), pod_class.gpu
+        if ask is not None and row is not None and not pod_class.devices:
+            ending = [pod for pod in self._record(row).pods.values() if pod.peers.terminating]
+            pod_class = self._having(pod_class, self.devices.choose_without(row, ask, ending))
         self.place(key, pod_class, node)
         self.nominations[key] = node
 

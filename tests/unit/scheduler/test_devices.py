@@ -191,6 +191,21 @@ def test_victims_are_those_on_the_device() -> None:
     assert snapshot.usage() == before
 
 
+def test_a_nominated_pod_waits_for_the_devices_that_are_ending() -> None:
+    snapshot = cell(gpus("a", 3))
+    ending = bound(asking("p1", milli=900), "a", (2,))
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    for made in (asking("p2", milli=300), ending, bound(asking("p3", milli=300), "a", (1,))):
+        put(snapshot, made, "a")
+    before = snapshot.usage()["a"].devices
+    key = Key("default", "q")
+    snapshot.nominate(key, snapshot.classify(asking("q", whole=1, priority=3)), "a")
+    assert snapshot.class_of(key).devices == (2,)
+    assert snapshot.usage()["a"].devices == before | {2: 1900}
+    snapshot.remove(key)
+    assert snapshot.usage()["a"].devices == before
+
+
 asks: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.one_of(st.builds(dict, whole=st.integers(1, 3)), st.builds(dict, milli=st.integers(1, 1000))), max_size=25
 )
