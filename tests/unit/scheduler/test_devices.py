@@ -201,7 +201,7 @@ def test_a_nominated_pod_waits_for_the_devices_that_are_ending() -> None:
     key = Key("default", "q")
     snapshot.nominate(key, snapshot.classify(asking("q", whole=1, priority=3)), "a")
     assert snapshot.class_of(key).devices == (2,)
-    assert snapshot.usage()["a"].devices == before | {2: 1900}
+    assert snapshot.usage()["a"].devices == {**before, 2: 1900}
     snapshot.remove(key)
     assert snapshot.usage()["a"].devices == before
 
