@@ -75,7 +75,6 @@ class Manager:
         self._profiles = installed.by_name()
         self._profile = _choose(config, self._profiles)
         self._fence: Fence | None = None
-        self._election: LeaderElection | None = None
         self.scheduler: Scheduler
         """The one that answers questions; it decides only while this server leads."""
         self.planner: Planner
@@ -120,9 +119,11 @@ class Manager:
         election = LeaderElection(client, LEASE, self._identity, self._clock, timing=QUICK)
         await election.acquire()
         self._fence = await begin_term(self._server.core.store, self._identity)
-        self._election = election
         active.set()
-        await election.hold()
+        try:
+            await election.hold()
+        finally:
+            self._fence = None
 
     def _make_scheduler(self, active: asyncio.Event | None) -> None:
         from corral.batch.controller import QueueController
@@ -147,7 +148,7 @@ class Manager:
 
     def _standing(self) -> Fence | None:
         """What our writes depend on; None while we do not lead."""
-        return self._fence if self._election is not None and self._election.leads else None
+        return self._fence
 
 
 class _Lost(Exception):

@@ -10,8 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from corral.apiserver.auth import bootstrap, kubeconfig
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.authn import CellAuthenticator
@@ -30,7 +28,6 @@ from corral.base.errors import CorralError
 from corral.client.client import Client
 from corral.kinds.health import PROFILES
 from corral.kinds.registry import Registry
-from corral.kinds.resources import CONFIG_MAPS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 
@@ -88,7 +85,6 @@ async def running_server(
         port = await _listen(front, config)
         stack.push_async_callback(front.stop)
         _write_kubeconfig(config, pki, port)
-        await _tell_where(server, pki, port)
         done("api", config.url(port))
         yield Api(server, pki, dialer, port, shared=not isinstance(address, Path))
 
@@ -111,25 +107,6 @@ async def _create_first_objects(server: ApiServer) -> None:
     # Namespaces first: everything else may be in one. The rest goes into one group commit.
     for batch in (True, False):
         await asyncio.gather(*(create(obj) for obj in objects if (obj["kind"] == "Namespace") is batch))
-
-
-async def _tell_where(server: ApiServer, pki: Pki, port: int) -> None:
-    """Publish what a machine needs to join, as kubeadm does: where the API is and who its authority is; no secrets."""
-    client = Client(InProcessTransport(server, User("system:apiserver", (MASTERS,))), field_manager="corral")
-    url, authority = f"https://{machine_address()}:{port}", pki.ca_pem.decode()
-    info = yaml.safe_dump(kubeconfig.cluster_only(url, pki.ca_pem))
-    wanted: Obj = {
-        "kind": "ConfigMap",
-        "apiVersion": "v1",
-        "metadata": {"name": "cluster-info", "namespace": "kube-public"},
-        "data": {"kubeconfig": info, "server": url, "ca.crt": authority, "ca-hash": pki.fingerprint},
-    }
-    try:
-        await client.create(CONFIG_MAPS, wanted)
-    except StatusError as error:
-        if error.reason != "AlreadyExists":
-            raise
-        await client.patch(CONFIG_MAPS, "cluster-info", {"data": wanted["data"]}, "kube-public")
 
 
 async def _listen(front: HttpFront, config: CellConfig) -> int:
