@@ -38,12 +38,12 @@ class SystemClock:
 
 def rfc3339(moment: datetime) -> str:
     """`metav1.Time`: seconds, UTC, `Z` (2006-01-02T15:04:05Z)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def rfc3339_micro(moment: datetime) -> str:
     """`metav1.MicroTime`: six decimals, UTC, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:
