@@ -81,12 +81,16 @@ class Volume:
     reference: ClaimReference | None
     available: bool
     deleting: bool
+    host: str
+    """The only machine, by its host name, that can use it, if its affinity says just that."""
     driver: str
     """The CSI driver; empty for other sources."""
     handle: str
 
     def reaches(self, labels: Mapping[str, str], name: str) -> bool:
         """Whether a machine can use it."""
+        if self.host:
+            return labels.get(HOSTNAME) == self.host
         return self.affinity is None or self.affinity.matches(labels, name)
 
     def is_for(self, claim: Claim) -> bool:
@@ -147,6 +151,7 @@ def read_volume(obj: Obj) -> Volume:
     """
     metadata, spec = obj["metadata"], obj.get("spec") or {}
     required = (spec.get("nodeAffinity") or {}).get("required")
+    affinity = NodeSelector.from_object(required) if required is not None else None
     reference, source = spec.get("claimRef"), spec.get("csi") or {}
     return Volume(
         name=metadata["name"],
@@ -155,13 +160,24 @@ def read_volume(obj: Obj) -> Volume:
         modes=frozenset(spec.get("accessModes") or ()),
         block=spec.get("volumeMode") == "Block",
         labels=tuple(sorted((metadata.get("labels") or {}).items())),
-        affinity=NodeSelector.from_object(required) if required is not None else None,
+        affinity=affinity,
+        host=_only_host(affinity),
         reference=read_reference(reference) if reference else None,
         available=(obj.get("status") or {}).get("phase") == "Available",
         deleting=bool(metadata.get("deletionTimestamp")),
         driver=source.get("driver", ""),
         handle=source.get("volumeHandle", ""),
     )
+
+
+def _only_host(affinity: NodeSelector | None) -> str:
+    if affinity is not None and len(affinity.terms) == 1:
+        on_labels, on_fields = affinity.terms[0]
+        if len(on_labels) == 1 and not on_fields:
+            (need,) = on_labels
+            if (need.key, need.operator, len(need.values)) == (HOSTNAME, "In", 1):
+                return next(iter(need.values))
+    return ""
 
 
 def read_reference(reference: Obj) -> ClaimReference:

@@ -18,6 +18,8 @@ class _Column:
         self.values: list[str] = [""]
         self.numbers: dict[str, int] = {}
         self.cells = np.zeros(rows, dtype=np.int32)
+        self.sorted: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+        """The rows by their numbers, and where those of each number begin; None if that is to be worked out anew."""
 
     def set(self, row: int, value: str) -> None:
         number = self.numbers.get(value)
@@ -25,6 +27,7 @@ class _Column:
             number = self.numbers[value] = len(self.values)
             self.values.append(value)
         self.cells[row] = number
+        self.sorted = None
 
     def copy(self) -> "_Column":
         other = _Column(0)
@@ -49,6 +52,7 @@ class LabelColumns:
         """Make room for more rows, without labels."""
         for column in self._columns.values():
             column.cells = np.concatenate([column.cells, np.zeros(rows - self._rows, dtype=np.int32)])
+            column.sorted = None
         self._rows = rows
 
     def set(self, row: int, labels: Mapping[str, str]) -> None:
@@ -56,6 +60,7 @@ class LabelColumns:
         for key, column in self._columns.items():
             if key not in labels:
                 column.cells[row] = _ABSENT
+                column.sorted = None
         for key, value in labels.items():
             if key not in self._columns:
                 self._columns[key] = _Column(self._rows)
@@ -83,6 +88,18 @@ class LabelColumns:
         if column is None:
             return np.full(self._rows, missing)
         return np.array([missing, *(_number(text, missing) for text in column.values[1:])])[column.cells]
+
+    def rows(self, key: str, value: str) -> NDArray[np.intp]:
+        """The rows that have the label `key` with `value`."""
+        column = self._columns.get(key)
+        number = column.numbers.get(value) if column is not None else None
+        if column is None or number is None:
+            return np.zeros(0, dtype=np.intp)
+        if column.sorted is None:
+            order = np.argsort(column.cells, kind="stable")
+            column.sorted = order, np.searchsorted(column.cells[order], np.arange(len(column.values) + 1))
+        order, begins = column.sorted
+        return order[begins[number] : begins[number + 1]]
 
     def matches(self, requirement: Requirement) -> NDArray[np.bool_]:
         """Which rows fulfil `requirement`."""

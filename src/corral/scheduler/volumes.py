@@ -72,6 +72,8 @@ class Volumes:
         """Volumes assumed to belong to a claim, and the pods for whose sake."""
         self._selected: dict[Key, tuple[str, set[Key]]] = {}
         """Claims assumed to wait for a volume on a machine, and the pods for whose sake."""
+        self._suitable: dict[tuple[object, ...], list[Volume]] = {}
+        """Volumes that refer to no claim by what a claim asks for, best first."""
         self._bindings: dict[Key, Binding] = {}
         self._users: dict[Key, Counter[str]] = {}
         """How many placed pods on which machine use a claim."""
@@ -106,6 +108,7 @@ class Volumes:
             self._index(volume)[name] = volume
         if volume is None or volume.reference is not None:
             self._given.pop(name, None)
+        self._suitable.clear()
         return self._put(self.volumes, name, volume)
 
     def put_class(self, name: str, storage_class: StorageClass | None) -> bool:
@@ -219,8 +222,12 @@ class Volumes:
 
     def candidates(self, claim: Claim) -> list[Volume]:
         """The volumes that could be given to the claim, best first."""
-        there = self._by_class.get(claim.storage_class, {}).values()
-        return sorted((one for one in there if one.name not in self._given and suits(one, claim)), key=by_size)
+        traits = claim.storage_class, claim.size, claim.modes, claim.block, claim.selector
+        suitable = self._suitable.get(traits)
+        if suitable is None:
+            there = self._by_class.get(claim.storage_class, {}).values()
+            suitable = self._suitable[traits] = sorted((one for one in there if suits(one, claim)), key=by_size)
+        return [one for one in suitable if one.name not in self._given]
 
     def judge(self, uses: Sequence[ClaimUse], labels: Mapping[str, str], node: str) -> tuple[list[str], Binding]:
         """Why the machine `node` cannot be used (nothing if it can), and what would be bound; there is no

@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corral.kinds.selectors import NodeSelector
-from corral.kinds.storage import Claim, Volume
+from corral.kinds.storage import HOSTNAME, Claim, Volume
 from corral.scheduler.filters.node_affinity import affinity_matches
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.volumes import CONFLICT, GONE, NO_ZONE, NONE_FOUND, in_zone, zones_of
 
-_TAKEN = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+_TAKEN = (
+    "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+)
 _TOO_MANY = "node(s) exceed max volume count"
 
 
@@ -57,7 +59,9 @@ def _rules(snapshot: Snapshot, pod: PodClass) -> Iterator[tuple[str, NDArray[np.
     volumes = [volume for _, volume in known if volume is not None]
     for volume in volumes:
         if volume.affinity is not None:
-            yield CONFLICT, _matching(snapshot, volume.affinity)
+            mask = np.zeros(len(snapshot.alive), dtype=np.bool_)
+            mask[_rows_of(snapshot, volume)] = True
+            yield CONFLICT, mask
     if waiting:
         yield NONE_FOUND, _bindable(snapshot, waiting)
     if len(volumes) < len(known):
@@ -90,7 +94,9 @@ def _bindable(snapshot: Snapshot, waiting: Sequence[Claim]) -> NDArray[np.bool_]
         if selected:
             mask &= _only(snapshot, selected) & _makeable(snapshot, claim)
         else:
-            mask &= _supplied(snapshot, claim, given) | _makeable(snapshot, claim)
+            # Who else of the pod needs one decides whether it matters which volume a machine would give.
+            supplied = _supplied(snapshot, claim, given) if len(waiting) > 1 else _reached(snapshot, claim)
+            mask &= supplied | _makeable(snapshot, claim)
     return mask
 
 
@@ -110,6 +116,17 @@ def _makeable(snapshot: Snapshot, claim: Claim) -> NDArray[np.bool_]:
     if storage_class.topologies is None:
         return np.ones(len(snapshot.alive), dtype=np.bool_)
     return _matching(snapshot, storage_class.topologies)
+
+
+def _reached(snapshot: Snapshot, claim: Claim) -> NDArray[np.bool_]:
+    """Where some volume can be given to the claim."""
+    own = snapshot.volumes.reserved(claim)
+    supplied = np.zeros(len(snapshot.alive), dtype=np.bool_)
+    for volume in snapshot.volumes.candidates(claim) if own is None else (own,):
+        supplied[_rows_of(snapshot, volume)] = True
+        if volume.affinity is None:
+            break
+    return supplied
 
 
 def _supplied(snapshot: Snapshot, claim: Claim, given: dict[str, NDArray[np.intp]]) -> NDArray[np.bool_]:
@@ -141,6 +158,8 @@ def _supplied(snapshot: Snapshot, claim: Claim, given: dict[str, NDArray[np.intp
 
 def _rows_of(snapshot: Snapshot, volume: Volume) -> NDArray[np.intp]:
     """The rows that a volume can be used from."""
+    if volume.host:
+        return snapshot.labels.rows(HOSTNAME, volume.host)
     if volume.affinity is None:
         return np.arange(len(snapshot.alive))
     return np.flatnonzero(_matching(snapshot, volume.affinity))
