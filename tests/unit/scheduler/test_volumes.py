@@ -251,7 +251,8 @@ def test_a_claim_for_one_pod_is_used_by_one_pod() -> None:
     alone = claim("c", volume="v", bound=True, modes=["ReadWriteOncePod"])
     snapshot = cell(node("a"), node("b"), volume("v", of="c"), alone)
     why = [
-        "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+        "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode "
+        "already in-use by another pod"
     ]
     assert verdicts(snapshot, user("p", "c"), USE) == {"a": [], "b": []}
     put(snapshot, user("first", "c", node_name="a"))
