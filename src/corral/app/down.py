@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from corral.app.config import DEFAULT_DATA_DIR, CellConfig
+from corral.app import options
+from corral.app.config import CellConfig
 from corral.app.process import end, running_pid
 from corral.base.errors import CorralError
 from corral.cli import terminal
@@ -14,14 +15,7 @@ SHUTDOWN_SECONDS = 30.0
 
 
 @click.command("down", short_help="Stop a cell and its containers; its state stays.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_DATA_DIR,
-    envvar="CORRAL_DATA_DIR",
-    show_default=True,
-    help="The cell's data directory.",
-)
+@options.data_dir
 @click.option("--keep-containers", is_flag=True, help="Leave the containers running for the next `up`.")
 @click.option("-t", "--time", "grace", default=10.0, show_default=True, metavar="SECONDS", help="Grace before SIGKILL.")
 def command(data_dir: Path, keep_containers: bool, grace: float) -> None:

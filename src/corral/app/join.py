@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from corral.app import detach as detaching
-from corral.app.config import DEFAULT_DATA_DIR, CellConfig, Engine, prepare_data_dir
+from corral.app import options
+from corral.app.config import CellConfig, Engine, prepare_data_dir
 from corral.app.membership import Identity, Membership, fetch_authority
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.app.up import Checklist, preflight, serve
@@ -23,14 +24,7 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 @click.command("join", short_help="Make this machine one of a cell's.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_DATA_DIR,
-    envvar="CORRAL_DATA_DIR",
-    show_default=True,
-    help="Where the machine keeps its containers and certificates.",
-)
+@options.data_dir
 @click.option("--token", metavar="TOKEN", help="From `corral token create` on the server.")
 @click.option("--ca-hash", "pin", metavar="HASH", help="The hash of the cell's authority: sha256:...")
 @click.option("--name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
@@ -38,7 +32,7 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 @click.option("--labels", default="", metavar="K=V,...", help="Labels of the machine.")
 @click.option("--taints", default="", metavar="K=V:EFFECT,...", help="Taints of the machine.")
 @click.option("--capacity", default="", metavar="R=N,...", help="What pods may have, for example cpu=4,memory=8Gi.")
-@click.option("--engine", type=click.Choice(["auto", "crun", "runc"]), default="auto", help="OCI runtime to use.")
+@options.engine
 @click.option("-d", "--detach", is_flag=True, help="Return when the machine is ready; it runs on in the background.")
 @click.argument("server", required=False, metavar="[https://SERVER:PORT]")
 def command(

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import click
 
-from corral.app.config import DEFAULT_DATA_DIR, CellConfig
+from corral.app import options
+from corral.app.config import CellConfig
 from corral.app.extensions import BACKUP_PATH
 from corral.app.process import AlreadyRuns, sole_owner
 from corral.app.stores import StoreAddress, name_of, open_store, read_address
@@ -22,14 +23,6 @@ from corral.store import backup
 from corral.store.backup import Item
 from corral.store.protocol import Store
 
-_DATA_DIR = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_DATA_DIR,
-    envvar="CORRAL_DATA_DIR",
-    show_default=True,
-    help="The cell's data directory.",
-)
 _STORE = click.option(
     "--store", "where", default="", metavar="URL", help="etcd://... or sqlite:///...; the data directory's by default."
 )
@@ -41,7 +34,7 @@ def command() -> None:
 
 
 @command.command("backup")
-@_DATA_DIR
+@options.data_dir
 @_STORE
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 def back_up(data_dir: Path, where: str, file: Path) -> None:
@@ -72,7 +65,7 @@ def back_up(data_dir: Path, where: str, file: Path) -> None:
 
 
 @command.command("restore")
-@_DATA_DIR
+@options.data_dir
 @_STORE
 @click.option("--force", is_flag=True, help="Throw away what is in the store now.")
 @click.option("--dry-run", is_flag=True, help="Verify FILE and say what it holds, and do nothing.")
@@ -90,7 +83,7 @@ def restore(data_dir: Path, where: str, force: bool, dry_run: bool, file: Path) 
 
 
 @command.command("migrate")
-@_DATA_DIR
+@options.data_dir
 @_STORE
 @click.option("--to", "target", required=True, metavar="URL", help="etcd://... or sqlite:///...")
 @click.option("--force", is_flag=True, help="Throw away what is in the target now.")

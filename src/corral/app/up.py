@@ -16,8 +16,8 @@ from typing import Protocol, TypeAlias
 import click
 
 from corral.app import detach as detaching
-from corral.app import joining
-from corral.app.config import DEFAULT_DATA_DIR, DEFAULT_PORT, CellConfig, Engine, prepare_data_dir
+from corral.app import joining, options
+from corral.app.config import DEFAULT_PORT, CellConfig, Engine, prepare_data_dir
 from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base import memory
@@ -27,14 +27,7 @@ from corral.kinds.health import PROFILES
 
 
 @click.command("up", short_help="Start a cell on this machine.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_DATA_DIR,
-    envvar="CORRAL_DATA_DIR",
-    show_default=True,
-    help="Where the cell keeps its state.",
-)
+@options.data_dir
 @click.option(
     "--port", default=DEFAULT_PORT, show_default=True, metavar="N", help="Port of the API; 0 is any free one."
 )
@@ -42,7 +35,7 @@ from corral.kinds.health import PROFILES
     "--bind", default="0.0.0.0", show_default=True, metavar="ADDRESS", help="Address that the API listens on."
 )
 @click.option("--node-name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
-@click.option("--engine", type=click.Choice(["auto", "crun", "runc"]), default="auto", help="OCI runtime to use.")
+@options.engine
 @click.option(
     "--store", default="", metavar="URL", help="Keep state in etcd://HOST:PORT,...?ca=FILE&cert=FILE&key=FILE."
 )

@@ -3,7 +3,7 @@
 from corral.base.clock import Clock, SystemClock
 from corral.store.compaction import CompactionPolicy
 from corral.store.protocol import Conflict, Entry
-from corral.store.state import State, Write, creation, decide, replacement
+from corral.store.state import State, Write, decide
 
 
 class MemoryStore(State):
@@ -12,16 +12,7 @@ class MemoryStore(State):
     def __init__(self, *, clock: Clock | None = None, policy: CompactionPolicy | None = None) -> None:
         super().__init__(clock or SystemClock(), policy or CompactionPolicy())
 
-    async def create(self, key: str, value: bytes) -> Entry | Conflict:
-        return self._write(creation(key, value))
-
-    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
-        return self._write(replacement("put", key, value, revision))
-
-    async def delete(self, key: str, revision: int) -> Entry | Conflict:
-        return self._write(replacement("delete", key, b"", revision))
-
-    def _write(self, write: Write) -> Entry | Conflict:
+    async def _write(self, write: Write) -> Entry | Conflict:
         outcome = decide(write, self._index.get(write.key), self._index.revision + 1)
         if isinstance(outcome, Conflict):
             return outcome

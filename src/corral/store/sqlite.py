@@ -28,7 +28,7 @@ from corral.base.errors import CorralError
 from corral.store.compaction import CompactionPolicy
 from corral.store.database import FOLD_BYTES, Database
 from corral.store.protocol import Change, Conflict, Entry, Full
-from corral.store.state import State, Write, creation, decide, replacement
+from corral.store.state import State, Write, decide
 
 _log = logging.getLogger(__name__)
 
@@ -112,15 +112,6 @@ class SqliteStore(State):
         store._index.restore(contents.entries, contents.changes, contents.revision, contents.compacted)
         store._thread.start()
         return store
-
-    async def create(self, key: str, value: bytes) -> Entry | Conflict:
-        return await self._write(creation(key, value))
-
-    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
-        return await self._write(replacement("put", key, value, revision))
-
-    async def delete(self, key: str, revision: int) -> Entry | Conflict:
-        return await self._write(replacement("delete", key, b"", revision))
 
     async def compact(self, revision: int) -> None:
         self._check_open()

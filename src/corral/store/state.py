@@ -46,7 +46,7 @@ def replacement(type: Literal["put", "delete"], key: str, value: bytes, revision
 
 
 class State:
-    """The reading half of a store, served from memory on the event loop's thread."""
+    """A store but for `_write`, `compact` and `close`. Reads are served from memory, on the event loop's thread."""
 
     def __init__(self, clock: Clock, policy: CompactionPolicy) -> None:
         self._clock = clock
@@ -61,6 +61,18 @@ class State:
     @property
     def compacted(self) -> int:
         return self._index.compacted
+
+    async def create(self, key: str, value: bytes) -> Entry | Conflict:
+        return await self._write(creation(key, value))
+
+    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
+        return await self._write(replacement("put", key, value, revision))
+
+    async def delete(self, key: str, revision: int) -> Entry | Conflict:
+        return await self._write(replacement("delete", key, b"", revision))
+
+    async def _write(self, write: Write) -> Entry | Conflict:
+        raise NotImplementedError
 
     def get(self, key: str) -> Entry | None:
         return self._index.get(key)

@@ -27,7 +27,7 @@ from corral.store.etcd.address import EtcdAddress
 from corral.store.etcd.client import EtcdClient, EtcdCompacted, Event, KeyValue, backoff
 from corral.store.fence import FENCE, Fence, Fenced
 from corral.store.protocol import Change, Conflict, Entry, Unavailable
-from corral.store.state import State, Write, creation, replacement
+from corral.store.state import State, Write
 
 _log = logging.getLogger(__name__)
 
@@ -73,15 +73,6 @@ class EtcdStore(State):
             await store.close()
             raise
         return store
-
-    async def create(self, key: str, value: bytes) -> Entry | Conflict:
-        return await self._write(creation(key, value))
-
-    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
-        return await self._write(replacement("put", key, value, revision))
-
-    async def delete(self, key: str, revision: int) -> Entry | Conflict:
-        return await self._write(replacement("delete", key, b"", revision))
 
     async def compact(self, revision: int) -> None:
         self._check_open()
