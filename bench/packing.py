@@ -85,9 +85,9 @@ def _reserved(pod: Obj) -> Obj:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--machines", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=3, help="how many cells")
-    parser.add_argument("--trials", type=int, default=3, help="of each compaction; Borg's papers have 11")
+    parser.add_argument("--machines", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=2, help="how many cells")
+    parser.add_argument("--trials", type=int, default=2, help="of each compaction; Borg's papers have 11")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     cells = [borg_like(options.machines, random.Random(seed)) for seed in range(1, options.seeds + 1)]
