@@ -141,7 +141,7 @@ def assign(
     budgets: Sequence[Budget] = (),
 ) -> Sequence[Decision]:
     """`plan`, but the pods stay placed or nominated in the snapshot: how the live loop assumes what it decides."""
-    learn(cache.snapshot)
+    learn(cache.snapshot, (pod.pod_class for pod in pending))
     turn = _Turn(cache, rng, budgets)
     gangs: dict[GangKey, list[Pending]] = {}
     for pod in pending:

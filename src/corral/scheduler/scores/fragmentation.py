@@ -4,11 +4,12 @@ In the manner of FGD (ATC'23), the cost of a placement is by how much the machin
 itself gets; what is different is the measure of worth (`corral.scheduler.outlook`). A pod that asks for no GPU costs
 as many as it strands by taking the cpu or memory that they need.
 
-What pods are typical is learned from the GPU pods that there are, anew whenever their number has changed by a third;
-or it is given (`expect`).
+What pods are typical is learned from the GPU pods that there are and those that wait, anew whenever their number has
+changed by a third; or it is given (`expect`).
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,16 +54,18 @@ def expect(snapshot: Snapshot, pods: Mapping[PodClass, float]) -> None:
     snapshot.shape += 1
 
 
-def learn(snapshot: Snapshot) -> None:
-    """See whether the pods that are typical have changed."""
-    held, typical = snapshot.devices.held, snapshot.devices.typical
-    if not held or typical.given:
+def learn(snapshot: Snapshot, pending: Iterable[PodClass] = ()) -> None:
+    """See whether the pods that are typical have changed: those that there are and those that wait."""
+    devices = snapshot.devices
+    if not devices or devices.typical.given:
         return
-    count = held.total()
-    if typical.learned / _CHANGE < count < typical.learned * _CHANGE:
+    waiting = [pod for pod in pending if pod.gpu is not None]
+    count, learned = devices.held.total() + len(waiting), devices.typical.learned
+    if not count or learned / _CHANGE < count < learned * _CHANGE:
         return
-    examples = snapshot.devices.examples
-    snapshot.devices.typical = Typical({examples[alone]: number for alone, number in held.items()}, learned=count)
+    examples = {pod.alone: pod for pod in waiting} | devices.examples
+    counts = devices.held + Counter(pod.alone for pod in waiting)
+    devices.typical = Typical({examples[alone]: number for alone, number in counts.items()}, learned=count)
     snapshot.shape += 1
 
 
