@@ -8,7 +8,7 @@ import pytest
 
 from corral.apiserver.auth import certificates
 from corral.base.clock import rfc3339
-from corral.controllers.certificates.plan import CLIENT, SERVING, Deny, Grant, Machines, forget_in, judge, to_sign
+from corral.controllers.certificates.plan import CLIENT, SERVING, Deny, Grant, Machines, forget_in, judge, read, to_sign
 from corral.kinds.types import Obj
 from corral.testing.clock import EPOCH
 
@@ -53,7 +53,7 @@ def serving(*hosts: str, user: str = "system:node:m1") -> Obj:
         # It renews its own although it is alive.
         request("alive", user="system:node:alive", groups=("system:nodes",)),
         serving("m1", "10.0.0.1"),
-        serving("::1"),
+        serving("::2"),
     ],
 )
 def test_what_an_agent_asks_for_is_granted(one: Obj) -> None:
@@ -75,7 +75,12 @@ def test_what_an_agent_asks_for_is_granted(one: Obj) -> None:
         (request(usages=SERVER_USE), "usages must be"),
         (serving(), "needs a name or an address"),
         (serving("10.0.0.9"), "that of another machine"),
-        (serving("kubernetes.default"), "not the machine's own"),
+        (serving("m2"), "not the machine's own"),
+        (serving("127.0.0.1"), "the cell's server"),
+        (serving("::1"), "the cell's server"),
+        (serving("kubernetes.default"), "the cell's server"),
+        (request("../x"), "no name of a machine"),
+        (request("M1"), "no name of a machine"),
         (serving("m1", user="system:node:m2"), "itself may ask"),
     ],
 )
@@ -83,6 +88,22 @@ def test_everything_else_is_denied_with_the_reason(one: Obj, why: str) -> None:
     answer = judge(one, MACHINES)
     assert isinstance(answer, Deny)
     assert why in answer.message
+
+
+def test_a_machine_cannot_call_itself_what_the_server_is_called() -> None:
+    name = "kubernetes.default.svc"
+    own = request(
+        name, signer=SERVING, user=f"system:node:{name}", groups=("system:nodes",), hosts=(name,), usages=SERVER_USE
+    )
+    answer = judge(own, MACHINES)
+    assert isinstance(answer, Deny)
+    assert "the cell's server" in answer.message
+
+
+def test_what_has_another_form_is_not_signed_whoever_approves_it() -> None:
+    with pytest.raises(ValueError, match="subject must be"):
+        read(request(organizations=("system:masters",))["spec"])
+    assert read(serving("m1", "10.0.0.1")["spec"]) == ("m1", ["m1", "10.0.0.1"])
 
 
 def test_requests_to_other_signers_and_answered_ones_are_left_alone() -> None:
@@ -100,6 +121,7 @@ def test_what_was_approved_is_signed_once_and_forgotten_later() -> None:
     assert not to_sign(one)
     one["status"] = {"conditions": [{"type": "Approved", "status": "True"}]}
     assert to_sign(one)
+    assert not to_sign({**one, "status": {"conditions": [*one["status"]["conditions"], {"type": "Denied"}]}})
     one["status"]["certificate"] = "eA=="
     assert not to_sign(one)
     assert forget_in(one, EPOCH) == 3600

@@ -1,6 +1,9 @@
 """Certificate requests: who asks is written by the server, and only who may speak for a signer approves or signs."""
 
+import base64
+
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from corral.apiserver.admission.api import Lookup, Operation, Review
 from corral.apiserver.auth.api import Attributes, Authorizer
@@ -10,6 +13,7 @@ from corral.kinds.status import Cause, forbidden, invalid
 from corral.kinds.types import Obj
 
 _GROUP = "certificates.k8s.io"
+_SHORTEST_SECONDS = 600
 
 
 class CertificateRequests:
@@ -60,14 +64,18 @@ def _certificate(obj: Obj | None) -> object:
 
 
 def _check_request(obj: Obj) -> None:
-    import base64
-    import binascii
-
-    text = obj["spec"].get("request") or ""
+    spec, causes = obj["spec"], []
     try:
-        good = x509.load_pem_x509_csr(base64.b64decode(text, validate=True)).is_signature_valid
-    except (ValueError, TypeError, binascii.Error):
+        asked = x509.load_pem_x509_csr(base64.b64decode(spec.get("request") or "", validate=True))
+        good = asked.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         good = False
     if not good:
-        cause = Cause("FieldValueInvalid", "must be a PEM certificate request signed by its own key", "spec.request")
-        raise invalid(_GROUP, "CertificateSigningRequest", obj["metadata"].get("name", ""), [cause])
+        words = "must be a PEM certificate request signed by its own key"
+        causes.append(Cause("FieldValueInvalid", words, "spec.request"))
+    life = spec.get("expirationSeconds")
+    if life is not None and life < _SHORTEST_SECONDS:
+        words = f"may not specify a duration less than {_SHORTEST_SECONDS} seconds"
+        causes.append(Cause("FieldValueInvalid", f"Invalid value: {life}: {words}", "spec.expirationSeconds"))
+    if causes:
+        raise invalid(_GROUP, "CertificateSigningRequest", obj["metadata"].get("name", ""), causes)

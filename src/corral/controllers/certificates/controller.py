@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 
 from corral.client.informer import Informer
-from corral.controllers.certificates.plan import CLIENT, Deny, Grant, Machines, forget_in, judge, to_sign
+from corral.controllers.certificates.plan import CLIENT, Deny, Grant, Machines, forget_in, judge, read, to_sign
 from corral.kinds import conditions
 from corral.kinds.resources import CERTIFICATE_SIGNING_REQUESTS, NODES
 from corral.kinds.types import Key, Obj, Resource, key_of
@@ -76,9 +76,9 @@ class CertificateController:
 
     def _signed(self, request: Obj) -> Obj:
         made, spec = deepcopy(request), request["spec"]
-        asked = base64.b64decode(spec["request"])
         try:
-            pem = self._sign(asked, spec["signerName"] == CLIENT, spec.get("expirationSeconds"))
+            read(spec)
+            pem = self._sign(base64.b64decode(spec["request"]), spec["signerName"] == CLIENT, spec.get("expirationSeconds"))
         except ValueError as error:
             now = self._tools.clock.now()
             conditions.set_condition(made, "Failed", "True", now=now, reason="SigningFailed", message=str(error))

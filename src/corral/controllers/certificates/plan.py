@@ -15,12 +15,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from corral.base.clock import parse_rfc3339
 from corral.kinds import conditions
 from corral.kinds.bootstraptokens import BOOTSTRAPPERS
 from corral.kinds.types import Obj
+from corral.kinds.validation import dns_subdomain
 
 CLIENT: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING: Final = "kubernetes.io/kubelet-serving"
@@ -31,6 +33,9 @@ _USAGES: Final = {
     SERVING: (frozenset({"digital signature", "server auth"}), frozenset({"key encipherment"})),
 }
 """What each signer demands, and what it allows besides."""
+_SERVER_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1", "kubernetes"})
+"""What a cell's server answers to, as it does to names below `kubernetes.`: no machine may pass for it."""
+_UNREADABLE: Final = (UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 # Kubernetes' csrcleaner.
 _KEPT_DECIDED: Final = timedelta(hours=1)
 _KEPT_PENDING: Final = timedelta(hours=24)
@@ -61,29 +66,45 @@ class Machines:
 def judge(request: Obj, machines: Machines) -> Grant | Deny | None:
     """The answer to a request that has none yet; None if it is not ours to give."""
     spec = request["spec"]
-    signer = spec.get("signerName")
-    if signer not in _USAGES or is_decided(request):
+    if spec.get("signerName") not in _USAGES or is_decided(request):
         return None
     try:
+        name, hosts = read(spec)
+    except ValueError as error:
+        return Deny(str(error))
+    if spec["signerName"] == CLIENT:
+        return _judge_client(spec, name, machines)
+    return _judge_serving(spec, name, hosts, machines)
+
+
+def read(spec: Obj) -> tuple[str, Sequence[str]]:
+    """The machine that a request is for, and the names and addresses of its server. Nothing else is ever signed, not
+    even if a person approves it.
+
+    Raises:
+        ValueError: it does not have the form that its signer demands; says why.
+    """
+    try:
         asked = x509.load_pem_x509_csr(base64.b64decode(spec["request"]))
-        name = _subject(asked)
-        hosts = _hosts(asked)
-    except (ValueError, KeyError) as error:
-        return Deny(f"cannot read the request: {error}")
-    must, may = _USAGES[signer]
+        name, hosts = _subject(asked), _hosts(asked)
+    except (ValueError, KeyError, *_UNREADABLE) as error:
+        raise ValueError(f"cannot read the request: {error}") from error
+    must, may = _USAGES[spec["signerName"]]
     usages = set(spec.get("usages") or ())
     if not must <= usages <= must | may:
-        return Deny(f"usages must be {sorted(must)} and nothing else but {sorted(may)}")
+        raise ValueError(f"usages must be {sorted(must)} and nothing else but {sorted(may)}")
     if name is None:
-        return Deny(f"the subject must be O={NODES}, CN={NODE_PREFIX}NAME")
-    return (
-        _judge_client(spec, name, hosts, machines) if signer == CLIENT else _judge_serving(spec, name, hosts, machines)
-    )
+        raise ValueError(f"the subject must be O={NODES}, CN={NODE_PREFIX}NAME")
+    if problems := dns_subdomain(name):
+        raise ValueError(f"{name!r} is no name of a machine: {problems[0]}")
+    if spec["signerName"] == CLIENT and hosts:
+        raise ValueError("a client's certificate has no names or addresses")
+    if spec["signerName"] == SERVING and not hosts:
+        raise ValueError("a server's certificate needs a name or an address")
+    return name, hosts
 
 
-def _judge_client(spec: Obj, name: str, hosts: Sequence[str], machines: Machines) -> Grant | Deny:
-    if hosts:
-        return Deny("a client's certificate has no names or addresses")
+def _judge_client(spec: Obj, name: str, machines: Machines) -> Grant | Deny:
     if spec.get("username") == NODE_PREFIX + name:
         return Grant()
     if BOOTSTRAPPERS not in (spec.get("groups") or ()):
@@ -101,10 +122,10 @@ def _judge_client(spec: Obj, name: str, hosts: Sequence[str], machines: Machines
 def _judge_serving(spec: Obj, name: str, hosts: Sequence[str], machines: Machines) -> Grant | Deny:
     if spec.get("username") != NODE_PREFIX + name:
         return Deny(f"only {NODE_PREFIX}{name} itself may ask for this certificate")
-    if not hosts:
-        return Deny("a server's certificate needs a name or an address")
     taken = machines.addresses_of_others(name)
     for host in hosts:
+        if host in _SERVER_NAMES or host.startswith("kubernetes."):
+            return Deny(f"{host} is the cell's server, not a machine")
         if host in taken:
             return Deny(f"the address {host} is that of another machine")
         if not _is_address(host) and host != name:
@@ -121,7 +142,8 @@ def to_sign(request: Obj) -> bool:
     """Whether it was approved for one of our signers and has no certificate yet."""
     signed = (request.get("status") or {}).get("certificate")
     ours = request["spec"].get("signerName") in _USAGES
-    return ours and conditions.is_true(request, "Approved") and not signed and conditions.get(request, "Failed") is None
+    refused = any(conditions.get(request, word) is not None for word in ("Denied", "Failed"))
+    return ours and conditions.is_true(request, "Approved") and not signed and not refused
 
 
 def forget_in(request: Obj, now: datetime) -> float:
