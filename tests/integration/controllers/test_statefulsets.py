@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from corral.kinds.owners import owners_of
 from corral.kinds.resources import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
 from corral.kinds.types import Obj
 
@@ -72,3 +73,16 @@ async def test_claims_go_with_the_set_if_it_says_so(cell: Any) -> None:
     await cell.until_gone(PERSISTENT_VOLUME_CLAIMS, "data-db-1")
     await cell.client.delete(STATEFUL_SETS, "db", "default")
     await cell.until_gone(PERSISTENT_VOLUME_CLAIMS, "data-db-0")
+
+
+async def test_a_set_made_anew_takes_over_what_the_former_left(cell: Any) -> None:
+    await cell.client.create(STATEFUL_SETS, stateful_set(2))
+    await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+    pods = {pod["metadata"]["uid"] for pod in (await cell.client.list(PODS, "default"))["items"]}
+    await cell.client.delete(STATEFUL_SETS, "db", "default", propagation="Orphan")
+    await cell.until_list(CONTROLLER_REVISIONS, lambda items: not any(owners_of(item) for item in items))
+    anew = await cell.client.create(STATEFUL_SETS, stateful_set(2))
+    await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+    revisions = (await cell.client.list(CONTROLLER_REVISIONS, "default"))["items"]
+    assert [owner["uid"] for item in revisions for owner in owners_of(item)] == [anew["metadata"]["uid"]]
+    assert {pod["metadata"]["uid"] for pod in (await cell.client.list(PODS, "default"))["items"]} == pods

@@ -8,7 +8,7 @@ from corral.controllers.pods.batches import slow_start
 from corral.controllers.pods.control import PodControl
 from corral.controllers.pods.history import HASH_LABEL, history
 from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index
-from corral.controllers.pods.revisions import keep
+from corral.controllers.pods.revisions import held, keep
 from corral.kinds.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
@@ -50,7 +50,7 @@ class DaemonSetController:
         if daemon_set is None:
             return Done()
         pods = await self._control.claimed(daemon_set)
-        revisions = self._revisions.index(CONTROLLER_INDEX, daemon_set["metadata"]["uid"])
+        revisions = await held(self._tools.client, daemon_set, self._revisions)
         in_use = frozenset(pod["metadata"]["labels"].get(HASH_LABEL, "") for pod in pods)
         past = history(daemon_set, revisions, in_use)
         await keep(self._tools.client, past)

@@ -7,7 +7,7 @@ from corral.controllers.pods.batches import slow_start
 from corral.controllers.pods.control import PodControl
 from corral.controllers.pods.history import history
 from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, is_deleting
-from corral.controllers.pods.revisions import keep
+from corral.controllers.pods.revisions import held, keep
 from corral.controllers.statefulsets.identity import (
     Revision,
     is_of,
@@ -83,7 +83,7 @@ class StatefulSetController:
     async def _record(self, stateful_set: Obj, pods: Sequence[Obj]) -> tuple[Revision, Revision]:
         """Keep the history; the current revision and the one that the present template is."""
         metadata = stateful_set["metadata"]
-        kept = self._revisions.index(CONTROLLER_INDEX, metadata["uid"])
+        kept = await held(self._tools.client, stateful_set, self._revisions)
         told = (stateful_set.get("status") or {}).get("currentRevision") or ""
         used = {told, *map(revision_of, pods)}
         past = history(stateful_set, kept, frozenset(name.rpartition("-")[2] for name in used))
