@@ -31,9 +31,7 @@ def request(organization: str, **spec: Any) -> Obj:
 async def test_a_certificate_that_is_over_at_once_is_refused(cell: Any) -> None:
     for seconds in (-5, 0, 599):
         with pytest.raises(StatusError, match="less than 600 seconds"):
-            await cell.client.create(
-                CERTIFICATE_SIGNING_REQUESTS, request("system:nodes", expirationSeconds=seconds)
-            )
+            await cell.client.create(CERTIFICATE_SIGNING_REQUESTS, request("system:nodes", expirationSeconds=seconds))
 
 
 async def test_what_makes_no_machine_is_denied_for_good(cell: Any) -> None:
@@ -47,7 +45,5 @@ async def test_what_makes_no_machine_is_denied_for_good(cell: Any) -> None:
     later = request("system:masters")
     later["metadata"]["name"] = "later"
     await cell.client.create(CERTIFICATE_SIGNING_REQUESTS, later)
-    await cell.until(
-        CERTIFICATE_SIGNING_REQUESTS, "later", lambda obj: conditions.is_true(obj, "Denied"), namespace=""
-    )
+    await cell.until(CERTIFICATE_SIGNING_REQUESTS, "later", lambda obj: conditions.is_true(obj, "Denied"), namespace="")
     assert "certificate" not in (await cell.client.get(CERTIFICATE_SIGNING_REQUESTS, "r"))["status"]

@@ -78,7 +78,8 @@ class CertificateController:
         made, spec = deepcopy(request), request["spec"]
         try:
             read(spec)
-            pem = self._sign(base64.b64decode(spec["request"]), spec["signerName"] == CLIENT, spec.get("expirationSeconds"))
+            asked = base64.b64decode(spec["request"])
+            pem = self._sign(asked, spec["signerName"] == CLIENT, spec.get("expirationSeconds"))
         except ValueError as error:
             now = self._tools.clock.now()
             conditions.set_condition(made, "Failed", "True", now=now, reason="SigningFailed", message=str(error))
