@@ -19,7 +19,11 @@ def seldom(strategy: st.SearchStrategy[Any], otherwise: Any, times: int = 3) -> 
     return st.one_of(*(st.just(otherwise) for _ in range(times)), strategy)
 
 
-some_labels = st.fixed_dictionaries({}, optional={"app": st.sampled_from("ab"), "hash": st.sampled_from("12")})
+some_labels = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"app": st.sampled_from("aab")}, optional={"hash": st.sampled_from("12")}),
+    st.fixed_dictionaries({"app": st.just("a"), "hash": st.sampled_from("12")}),
+)
 some_taint = st.sampled_from(["a=1:NoSchedule", "b=:PreferNoSchedule", "c=1:NoExecute"])
 some_toleration = st.sampled_from(
     [
@@ -68,15 +72,20 @@ some_selector = st.one_of(
     st.just({"matchExpressions": [{"key": "app", "operator": "Exists"}]}),
     st.just({}),
 )
-some_term = st.fixed_dictionaries(
-    {"topologyKey": st.sampled_from(KEYS), "labelSelector": some_selector},
-    optional={
-        "namespaces": st.just(["other"]),
-        "namespaceSelector": st.sampled_from([{}, {"matchLabels": {"team": "x"}}]),
-        "matchLabelKeys": st.just(["hash"]),
-        "mismatchLabelKeys": st.just(["hash"]),
-    },
-).filter(lambda term: not ("matchLabelKeys" in term and "mismatchLabelKeys" in term))
+some_term = st.builds(
+    lambda key, selector, spaces, own: {"topologyKey": key, "labelSelector": selector, **spaces, **own},
+    st.sampled_from(KEYS),
+    some_selector,
+    st.sampled_from(
+        [
+            *({} for _ in range(4)),
+            {"namespaces": ["other"]},
+            {"namespaceSelector": {}},
+            {"namespaceSelector": {"matchLabels": {"team": "x"}}, "namespaces": ["other"]},
+        ]
+    ),
+    st.sampled_from([{}, {}, {"matchLabelKeys": ["hash"]}, {"mismatchLabelKeys": ["hash"]}]),
+)
 some_spread = st.fixed_dictionaries(
     {
         "topologyKey": st.sampled_from(KEYS),
@@ -209,7 +218,7 @@ _sociable = st.one_of(
 
 
 def _some(*parts: st.SearchStrategy[Obj]) -> st.SearchStrategy[Obj]:
-    leaving, spaces = seldom(st.just(True), False, 5), st.sampled_from(["default", "default", "other"])
+    leaving, spaces = seldom(st.just(True), False, 2), st.sampled_from(["default", "default", "other"])
     return st.builds(_build, st.just("p"), spaces, some_labels, leaving, st.sampled_from([0, 5]), *parts)
 
 
@@ -217,4 +226,6 @@ choosy_pod = _some(_hardware, _some_containers)
 """Pods that ask much of their machine."""
 social_pod = _some(_sociable)
 """Pods that look at other pods."""
-some_pod = st.one_of(choosy_pod, social_pod)
+port_pod = _some(st.lists(some_port, min_size=1, max_size=2).map(lambda ports: _containers({}, ports, [])))
+"""Pods that want ports of their machine."""
+some_pod = st.one_of(choosy_pod, social_pod, port_pod)

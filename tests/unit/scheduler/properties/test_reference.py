@@ -4,7 +4,16 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.scheduler.properties.cells import NODES, SPACES, choosy_pod, roomy_node, social_pod, some_node, some_pod
+from tests.unit.scheduler.properties.cells import (
+    NODES,
+    SPACES,
+    choosy_pod,
+    port_pod,
+    roomy_node,
+    social_pod,
+    some_node,
+    some_pod,
+)
 from tests.unit.scheduler.properties.reference import Cell, Obj
 
 from corral.kinds.types import key_of
@@ -63,6 +72,15 @@ def agree(cell: Cell, snapshot: Snapshot, cache: CandidateCache, wanted: Obj) ->
 def test_what_machines_and_pods_ask_of_each_other(
     nodes: list[Obj], placed: list[tuple[Obj, str]], asking: list[Obj]
 ) -> None:
+    cell, snapshot = build(nodes, placed, {})
+    cache = CandidateCache(snapshot, SPREADING)
+    for wanted in asking:
+        agree(cell, snapshot, cache, wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(roomy_nodes, put_on(port_pod, 4), st.lists(port_pod, min_size=1, max_size=4))
+def test_ports_of_machines(nodes: list[Obj], placed: list[tuple[Obj, str]], asking: list[Obj]) -> None:
     cell, snapshot = build(nodes, placed, {})
     cache = CandidateCache(snapshot, SPREADING)
     for wanted in asking:
