@@ -105,6 +105,17 @@ async def register(client: Client, machines: int) -> list[Obj]:
     return list(await asyncio.gather(*(client.create(LEASES, lease(f"node-{number}")) for number in range(machines))))
 
 
+async def renewed(client: Client, held: Obj) -> Obj:
+    """The Lease as it is after an update; read again, as a kubelet does, if somebody else has written it."""
+    try:
+        return await client.update(LEASES, held)
+    except StatusError as error:
+        if error.code != 409:
+            raise
+    current = await client.get(LEASES, held["metadata"]["name"], held["metadata"]["namespace"])
+    return await client.update(LEASES, {**current, "spec": held["spec"]})
+
+
 async def live(client: Client, held: Obj, delay: float) -> None:
     """One machine's heartbeats."""
     await asyncio.sleep(delay)
@@ -112,7 +123,7 @@ async def live(client: Client, held: Obj, delay: float) -> None:
     while True:
         held["spec"]["renewTime"] = now()
         began = time.monotonic()
-        held = await client.update(LEASES, held)
+        held = await renewed(client, held)
         if began - reported >= STATUS_SECONDS:
             reported = began
             name = held["metadata"]["name"]

@@ -19,7 +19,7 @@ def seldom(strategy: st.SearchStrategy[Any], otherwise: Any, times: int = 3) -> 
     return st.one_of(*(st.just(otherwise) for _ in range(times)), strategy)
 
 
-some_labels = st.one_of(
+some_labels: st.SearchStrategy[Obj] = st.one_of(
     st.just({}),
     st.fixed_dictionaries({"app": st.sampled_from("aab")}, optional={"hash": st.sampled_from("12")}),
     st.fixed_dictionaries({"app": st.just("a"), "hash": st.sampled_from("12")}),
