@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from corral.apiserver.auth.files import make_private_directory
 from corral.app import options
 from corral.app.config import CellConfig
 from corral.app.extensions import BACKUP_PATH
@@ -67,7 +68,7 @@ def back_up(data_dir: Path, where: str, file: Path) -> None:
 @command.command("restore")
 @options.data_dir
 @_STORE
-@click.option("--force", is_flag=True, help="Throw away what is in the store now.")
+@click.option("--force", is_flag=True, help="Replace what is in the store now; a copy is kept.")
 @click.option("--dry-run", is_flag=True, help="Verify FILE and say what it holds, and do nothing.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
 def restore(data_dir: Path, where: str, force: bool, dry_run: bool, file: Path) -> None:
@@ -77,7 +78,7 @@ def restore(data_dir: Path, where: str, force: bool, dry_run: bool, file: Path) 
         content = backup.read(file)
         terminal.note(f"{file} has {len(content.records)} objects, taken {content.taken}")
         if not dry_run:
-            await _fill(address, content.records, force=force)
+            await _fill(address, content.records, data_dir if force else None)
 
     _run(data_dir, where, work)
 
@@ -86,7 +87,7 @@ def restore(data_dir: Path, where: str, force: bool, dry_run: bool, file: Path) 
 @options.data_dir
 @_STORE
 @click.option("--to", "target", required=True, metavar="URL", help="etcd://... or sqlite:///...")
-@click.option("--force", is_flag=True, help="Throw away what is in the target now.")
+@click.option("--force", is_flag=True, help="Replace what is in the target now; a copy is kept.")
 @click.option("--dry-run", is_flag=True, help="Say what would move, and do nothing.")
 def migrate(data_dir: Path, where: str, target: str, force: bool, dry_run: bool) -> None:
     """Copy all of the state to another store, and compare the two object by object; the old one stays as it is."""
@@ -100,20 +101,34 @@ def migrate(data_dir: Path, where: str, target: str, force: bool, dry_run: bool)
             ordered = sorted(entries, key=lambda entry: entry.revision)
         terminal.note(f"{len(ordered)} objects of {name_of(address)} at revision {revision}")
         if not dry_run:
-            await _fill(destination, ordered, force=force)
+            await _fill(destination, ordered, data_dir if force else None)
             terminal.note(f"start the cell on it: corral up --store {target}")
 
     _run(data_dir, where, work)
 
 
-async def _fill(address: StoreAddress, items: Sequence[Item], *, force: bool) -> None:
+async def _fill(address: StoreAddress, items: Sequence[Item], replaced: Path | None) -> None:
+    """Fill the store; what is in it now goes, and is kept in the data directory `replaced`, if that is given."""
     async with _opened(address, must_exist=False) as store:
-        if force:
+        if replaced is not None:
+            _keep(store, replaced / "backups")
             await backup.empty(store)
         with closing(_Progress()) as progress:
             await backup.fill(store, items, progress)
         _compare(store, items)
     click.echo(name_of(address))
+
+
+def _keep(store: Store, directory: Path) -> None:
+    """Back up what a store has before it is thrown away: whatever ends the filling, nothing is lost."""
+    entries, revision = store.current("/")
+    if not entries:
+        return
+    now = datetime.now(UTC)
+    make_private_directory(directory)
+    path = directory / now.strftime("replaced-%Y%m%dT%H%M%S.%fZ.corral-backup")
+    backup.write(path, backup.lines(entries, revision, rfc3339(now)))
+    terminal.note(f"what was in the store until now is kept in {path}")
 
 
 def _compare(store: Store, items: Sequence[Item]) -> None:

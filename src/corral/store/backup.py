@@ -12,6 +12,8 @@ import gzip
 import hashlib
 import io
 import os
+import secrets
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +92,10 @@ def save(path: Path, data: bytes) -> None:
     Raises:
         CorralError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    # A name that nobody can have taken before: in a directory like /tmp the file would be his.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -130,11 +133,11 @@ def read(path: Path) -> Backup:
                 records.append(Record(content["key"], base64.b64decode(content["value"], validate=True)))
             else:
                 raise _unusable(path, "its end is missing")
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        if content["sha256"] != digest.hexdigest() or header.get("entries") != len(records):
+            raise _unusable(path, "it was changed: its checksum is another one")
+        return Backup(int(header["revision"]), str(header["taken"]), records)
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise _unusable(path, str(error)) from error
-    if content["sha256"] != digest.hexdigest() or header.get("entries") != len(records):
-        raise _unusable(path, "it was changed: its checksum is another one")
-    return Backup(int(header["revision"]), str(header["taken"]), records)
 
 
 def _unusable(path: Path, why: str) -> CorralError:

@@ -1,6 +1,7 @@
 """Backups hold everything, are all or nothing, and say when they were tampered with."""
 
 import gzip
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -59,6 +60,32 @@ async def test_a_file_that_was_changed_or_cut_is_refused(place: int, flip: int) 
                 backup.read(path)
     finally:
         path.unlink()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+async def test_a_file_that_a_disk_spoilt_is_refused_or_read_rightly(place: int, flip: int) -> None:
+    whole = backup.compress(backup.lines(*(await filled()).current("/"), TAKEN))
+    place %= len(whole)
+    path = Path("/tmp") / f"corral-test-backup-{id(whole)}"
+    try:
+        path.write_bytes(whole)
+        good = backup.read(path)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
+        with suppress(CorralError):
+            assert backup.read(path) == good
+    finally:
+        path.unlink()
+
+
+def test_a_file_or_link_that_somebody_put_in_the_way_is_not_written_through(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("his")
+    for name in ("file", ".file.new"):
+        (tmp_path / name).symlink_to(other)
+    backup.save(tmp_path / "file", b"secret")
+    assert other.read_text() == "his"
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_backup_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
