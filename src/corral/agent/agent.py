@@ -21,6 +21,7 @@ from corral.agent.actions import Actions
 from corral.agent.admission import admit
 from corral.agent.fence import Fence
 from corral.agent.gc import Janitor
+from corral.agent.guard import Guard
 from corral.agent.images import ImageKeeper
 from corral.agent.images_door import image_routes
 from corral.agent.layout import Layout
@@ -78,6 +79,8 @@ class AgentConfig:
     pids_limit: int = 0
     fences: bool = False
     """Whether it stops by itself what the servers may have started elsewhere."""
+    groups: Sequence[str] = ()
+    """Directories of control groups that hold the pods' own, for whoever kills them when the agent is dead."""
 
 
 class Agent:
@@ -118,7 +121,8 @@ class Agent:
         )
         self._registration = Registration(client, runtime, self._machine, config.directory, clock)
         self._fence = Fence()
-        hooks = Hooks(self._registration.missed, self._fence_shut, self._reopen_fence)
+        self._guard = Guard(config.directory, config.groups, self._spared)
+        hooks = Hooks(self._registration.missed, self._fence_shut, self._reopen_fence, self._guard.watch)
         self._lease = LeaseKeeper(client, config.node_name, clock, self._fence, hooks, promises=config.fences)
         self._workers: dict[str, PodWorker] = {}
         self._by_key: dict[Key, PodWorker] = {}
@@ -312,6 +316,9 @@ class Agent:
         await asyncio.gather(*lives, return_exceptions=True)
 
     # What the server may have started elsewhere.
+
+    def _spared(self) -> list[str]:
+        return [uid for uid, worker in self._workers.items() if not yields(worker.pod)]
 
     def _fence_shut(self) -> None:
         for worker in self._workers.values():

@@ -13,7 +13,7 @@ class Fence:
 
     def __init__(self) -> None:
         self.shut = False
-        self._renewed = 0.0
+        self._renewed: float | None = None
         self._after: float | None = None
         self._offered: float | None = None
 
@@ -28,16 +28,17 @@ class Fence:
         if fenced:
             self.shut = True
             return
-        self._renewed = max(self._renewed, sent)
+        self._renewed = sent
         self._after = self._offered
 
     def excused(self, sent: float) -> None:
         """What was sent at `sent` found the only server not running."""
-        self._renewed = max(self._renewed, sent)
+        self._renewed = sent
 
     def left(self, now: float) -> float | None:
-        """Seconds until the fence shuts, None for never."""
-        return None if self._after is None else self._renewed + self._after - now
+        """Seconds until the fence shuts, None for never. It has nothing to count from before the first renewal; what
+        an earlier agent promised, its watchman keeps."""
+        return None if self._after is None or self._renewed is None else self._renewed + self._after - now
 
     def check(self, now: float) -> bool:
         """Whether the fence is shut; it shuts if it is time."""

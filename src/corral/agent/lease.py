@@ -5,6 +5,7 @@ later one. Its answer brings what the server makes of this machine: its terms, a
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections.abc import Awaitable, Callable
@@ -42,6 +43,8 @@ class Hooks:
     """The fence has shut: kill what yields."""
     reopen: Callable[[], Awaitable[None]]
     """The server hears us again: find out what it still wants here, and open the fence."""
+    guard: Callable[[float | None], None]
+    """From now on somebody else must kill what yields after so many seconds, unless told again; None: nobody."""
 
 
 class LeaseKeeper:
@@ -69,9 +72,21 @@ class LeaseKeeper:
         """Return when the server has acknowledged the first renewal; `uid` is the Node's."""
         self._uid = uid
         attempt = 0
-        while not await self._beat():
+        while not (await self._look() and await self._beat()):
             await self._clock.sleep(_RETRY.delay(attempt))
             attempt += 1
+
+    async def _look(self) -> bool:
+        """Read what an earlier agent left; whether the server answered."""
+        try:
+            self._lease = await self._client.get(LEASES, self._name, NAMESPACE)
+            self._asked = read_terms(self._lease)
+        except StatusError as error:
+            return error.code == 404
+        except OSError as error:
+            logger.warning("cannot read the lease of node %s, will retry: %s", self._name, error)
+            return False
+        return True
 
     async def run(self) -> None:
         """Renew for ever; a failed renewal is tried again sooner."""
@@ -97,23 +112,34 @@ class LeaseKeeper:
         """Renew once and do what follows; whether the server has acknowledged it."""
         asked, sent = self._asked or _ALONE, self._clock.monotonic()
         self._fence.offer(self._asked if self._promises else None)
-        self._changed.set()
         try:
+            if self._renewals:
+                self._armed()
             async with asyncio.timeout(max(1.0, asked.renew)):
                 self._lease = await self._renew(asked)
+            await self._renewed(self._lease, sent)
         except (StatusError, OSError) as error:
             self._failed(error, sent)
             return False
+        return True
+
+    async def _renewed(self, lease: Obj, sent: float) -> None:
         self._renewals += 1
-        self._asked = read_terms(self._lease)
-        silence = annotation(self._lease, SILENCE)
+        self._asked, silence = read_terms(lease), annotation(lease, SILENCE)
         self._fence.renewed(sent, fenced=silence == FENCED)
-        self._changed.set()
+        self._armed()
         if silence:
             self._hooks.missed()
         if self._fence.shut and silence != FENCED:
             await self._reopen()
-        return True
+
+    def _armed(self) -> None:
+        """Whoever waits for the fence waits for another moment now."""
+        self._changed.set()
+        left = self._fence.left(self._clock.monotonic())
+        terms = self._asked or _ALONE
+        # The agent itself comes first; half of the time that killing may take is left to the other.
+        self._hooks.guard(None if left is None else left + terms.kill / 2)
 
     def _failed(self, error: Exception, sent: float) -> None:
         logger.warning("cannot renew the lease of node %s, will retry: %s", self._name, error or "no answer")
@@ -121,6 +147,8 @@ class LeaseKeeper:
         if refused and self._asked is not None and self._asked.sole and not self._fence.check(self._clock.monotonic()):
             # The only server does not run, so it moves nothing; when it does again, it waits for us anew.
             self._fence.excused(sent)
+            with contextlib.suppress(OSError):
+                self._armed()
 
     async def _reopen(self) -> None:
         try:

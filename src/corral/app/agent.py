@@ -46,6 +46,7 @@ def build_agent(
     """The agent of this machine, not started yet."""
     name = config.machine
     user = User(f"system:node:{name}", ("system:nodes", "system:authenticated"))
+    runtime = open_runtime(config)
     settings = AgentConfig(
         node_name=name,
         directory=config.agent_dir,
@@ -55,10 +56,11 @@ def build_agent(
         service_host=address,
         service_port=api_port,
         fences=bool(config.store),
+        groups=runtime.control_groups(),
     )
     return Agent(
         Client(InProcessTransport(server, user), field_manager="kubelet"),
-        open_runtime(config),
+        runtime,
         settings,
         clock=clock,
         rng=rng,

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from corral.agent.guard import FILE
 from corral.agent.layout import Layout
 from corral.agent.mounts import unmount_below
 from corral.agent.runtime.api import ContainerState, Runtime, Sandbox
@@ -23,6 +24,8 @@ async def stop_all(config: CellConfig, grace: float) -> int:
         sandboxes: list[Sandbox] = list(await runtime.sandboxes())
         await _remove(runtime, sandboxes)
         await runtime.destroy_network()
+        # The watchman has nobody to watch any more.
+        (config.agent_dir / FILE).unlink(missing_ok=True)
         # Volumes in memory hold secrets; they are made anew with their pods.
         unmount_below(Layout(config.agent_dir).pods)
     finally:

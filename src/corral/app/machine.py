@@ -83,6 +83,7 @@ async def running_machine(
         client = Client(transport, field_manager="kubelet")
         context = await identity.serving(client)
         tasks = await stack.enter_async_context(TaskStack())
+        runtime = open_runtime(config)
         settings = AgentConfig(
             node_name=membership.name,
             directory=config.agent_dir,
@@ -95,10 +96,11 @@ async def running_machine(
             service_host=server.hostname or "",
             service_port=server.port or 443,
             fences=True,
+            groups=runtime.control_groups(),
         )
         agent = Agent(
             client,
-            open_runtime(config),
+            runtime,
             settings,
             clock=clock,
             rng=rng,

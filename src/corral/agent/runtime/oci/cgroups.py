@@ -27,6 +27,8 @@ PERIOD = 100_000
 """Microseconds of a CPU quota's period."""
 
 _V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
+_COUNTED = ("", "pids", "memory", "systemd")
+"""Hierarchies of which each alone should know every process of a container."""
 _POD_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids")
 
 
@@ -283,10 +285,15 @@ class Cgroups:
         except OSError:
             return 0
 
+    def directories(self) -> list[str]:
+        """Where the cell's group is in the hierarchies that know all its processes."""
+        known = (self._hierarchies.get(name) for name in _COUNTED)
+        return [str(hierarchy / self.parent.lstrip("/")) for hierarchy in known if hierarchy is not None]
+
     def processes(self, group: str) -> set[int]:
         """The processes in the group (and below it)."""
         found: set[int] = set()
-        for name in ("", "pids", "memory", "systemd"):
+        for name in _COUNTED:
             hierarchy = self._hierarchies.get(name)
             if hierarchy is not None:
                 for path in (hierarchy / group.lstrip("/")).rglob("cgroup.procs"):

@@ -164,6 +164,10 @@ class OciRuntime:
     def network_namespace(self, sandbox_id: str) -> str:
         return self._pods.network_namespace(sandbox_id)
 
+    def control_groups(self) -> list[str]:
+        """Directories that hold a group `pod-UID` for each pod, with all of its processes somewhere below."""
+        return self._cgroups.directories()
+
     async def reopen_log(self, container_id: str) -> None:
         self._held.reopen_log(container_id)
 

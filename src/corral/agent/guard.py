@@ -1,0 +1,64 @@
+"""The agent's side of its watchman: it says until when all is well, and sees to it that there is one."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from corral.agent import watchman
+
+logger = logging.getLogger(__name__)
+
+FILE = "fence.json"
+"""In the agent's directory."""
+
+
+class Guard:
+    """Keeps `directory`/fence.json fresh and a watchman beside it.
+
+    Args:
+        groups: directories of control groups that hold the pods' own, `pod-UID`.
+        spare: uids of pods that are never killed.
+    """
+
+    def __init__(self, directory: Path, groups: Sequence[str], spare: Callable[[], Collection[str]]) -> None:
+        self._file = directory / FILE
+        self._groups = list(groups)
+        self._spare = spare
+        self._written: tuple[float | None, list[str]] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, seconds: float | None) -> None:
+        """From now on all is well for `seconds`, or for ever.
+
+        Raises:
+            OSError: the file cannot be written; what it said before holds.
+        """
+        if seconds is None and self._written is None:
+            self._file.unlink(missing_ok=True)
+            return
+        until = None if seconds is None else round(watchman.now() + seconds, 2)
+        said = (until, sorted(self._spare()))
+        if said != self._written:
+            fresh = self._file.with_name(self._file.name + ".new")
+            fresh.write_text(json.dumps({"until": until, "groups": self._groups, "spare": said[1]}))
+            fresh.replace(self._file)
+            self._written = said
+        if until is not None and (self._process is None or self._process.poll() is not None):
+            self._start()
+
+    def _start(self) -> None:
+        command = [sys.executable, "-I", watchman.__file__, str(self._file)]
+        self._process = subprocess.Popen(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={"PATH": os.environ.get("PATH", "")},
+        )
+        logger.info("watchman %d guards the pods of this machine", self._process.pid)
