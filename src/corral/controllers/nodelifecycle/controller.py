@@ -5,6 +5,7 @@ word `fenced` is taken back is what lets its agent believe the list of pods that
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from corral.client.api import MERGE_PATCH
 from corral.client.informer import Informer
@@ -61,6 +62,7 @@ class NodeLifecycleController:
         self._sole = sole
         self._seen: dict[str, Sighting] = {}
         self._held: set[str] = set()
+        self._awake = 0.0
         self._counted = (-_COUNT_SECONDS, 0)
 
     def start(self, tools: Tools) -> None:
@@ -91,18 +93,27 @@ class NodeLifecycleController:
             self._held.discard(key.name)
             return Done()
         lease, now = self._lease(key.name), self._tools.clock.monotonic()
+        self._wake(now)
         seen = self._seen[key.name] = sighting(node, lease, self._seen.get(key.name), now)
         left = silent_in(seen, grace_of(lease), now)
         held = left <= 0 and self._holds_back(node, now)
+        said = verdict(seen, node, lease, now, held=held)
+        if lease is not None:
+            # First, because it fails if the machine was heard while we were not listening.
+            await self._note(lease, said)
         if left <= 0:
             node = await self._say_unknown(node)
-        await self._set_taints(node, held=held)
-        if lease is not None:
-            said = verdict(seen, lease, now, held=held)
-            await self._note(lease, said)
-            if said == FENCED:
-                await self._bury(key.name)
+        await self._set_taints(node, held=held or left > 0)
+        if said == FENCED:
+            await self._bury(key.name)
         return Requeue(left if left > 0 else self._next_look(seen, lease, now))
+
+    def _wake(self, now: float) -> None:
+        """Who slept has not heard anybody: after a pause of our own everybody gets the whole time again."""
+        terms = self._profile.terms(len(self._nodes), sole=self._sole)
+        if terms is not None and now - self._awake > terms.lease / 2:
+            self._seen = {name: replace(seen, at=now) for name, seen in self._seen.items()}
+        self._awake = now
 
     def _next_look(self, seen: Sighting, lease: Obj | None, now: float) -> float:
         fenced = fenced_in(seen, lease, now)
@@ -155,7 +166,10 @@ class NodeLifecycleController:
 
     async def _bury(self, machine: str) -> None:
         """Take the deleted pods of a fenced machine out of the API, so that their successors may start."""
-        for pod in bury(self._pods.index(_MACHINE, machine)):
+        pods = bury(self._pods.index(_MACHINE, machine))
+        if pods and annotation(await self._tools.client.get(LEASES, machine, NODE_LEASES), SILENCE) != FENCED:
+            return  # our copy is old: it was taken back
+        for pod in pods:
             metadata = pod["metadata"]
             try:
                 if not is_terminal(pod):

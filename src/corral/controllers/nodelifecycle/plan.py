@@ -98,11 +98,12 @@ def notes(lease: Obj, terms: Terms | None, silence: str) -> Obj | None:
     return changes or None
 
 
-def verdict(seen: Sighting, lease: Obj | None, now: float, *, held: bool) -> str:
-    """What to say on the lease of a machine: empty while it is heard."""
+def verdict(seen: Sighting, node: Obj, lease: Obj | None, now: float, *, held: bool) -> str:
+    """What to say on the lease of a machine: empty while it is heard and says itself how it is."""
     before = annotation(lease, SILENCE)
     if silent_in(seen, grace_of(lease), now) > 0:
-        return "" if seen.heard else before
+        unknown = (conditions.get(node, "Ready") or {}).get("status") == "Unknown"
+        return (SUSPECTED if unknown else "") if seen.heard else before
     left = fenced_in(seen, lease, now)
     return FENCED if before == FENCED or (left is not None and left <= 0 and not held) else SUSPECTED
 
