@@ -106,8 +106,9 @@ class World:
     was promised.
     """
 
-    def __init__(self, there: Link, back: Link, lag: Link) -> None:
+    def __init__(self, there: Link, back: Link, lag: Link, evicted: float = 0.0) -> None:
         self._there, self._back, self._lag = there, back, lag
+        self._evicted = evicted
         self._mail: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._fence = Fence()
@@ -204,16 +205,22 @@ class World:
                 self._own = self._stored["metadata"]["resourceVersion"]
             return
         # Buried only on a word that is written, and that nobody but us takes back.
-        self.elsewhere = self.elsewhere or said == FENCED
+        self.elsewhere = self.elsewhere or (said == FENCED and self.now >= self._evicted)
 
 
 @settings(max_examples=300, deadline=None)
-@given(there=Delays, back=Delays, lag=Delays, pauses=st.lists(st.integers(5, 40), min_size=1, max_size=20))
+@given(
+    there=Delays,
+    back=Delays,
+    lag=Delays,
+    pauses=st.lists(st.integers(5, 40), min_size=1, max_size=20),
+    evicted=st.integers(0, 500),
+)
 def test_never_two_holders(
-    there: list[int | None], back: list[int | None], lag: list[int | None], pauses: list[int]
+    there: list[int | None], back: list[int | None], lag: list[int | None], pauses: list[int], evicted: int
 ) -> None:
     """Messages are late and lost both ways, the server sees its own store late, the agent tries at odd times."""
-    world = World(Link(there), Link(back), Link(lag))
+    world = World(Link(there), Link(back), Link(lag), evicted / 10)
     attempt = due = 0
     for tick in range(600):
         world.tick(tick / 10)
