@@ -26,7 +26,7 @@ from corral.kinds.health import PROFILES
 from corral.kinds.status import unavailable
 from corral.machinery.leases import QUICK, LeaderElection
 from corral.store.fence import FENCE, Fence
-from corral.store.protocol import Entry, Store
+from corral.store.protocol import Entry, Store, Unavailable
 
 if TYPE_CHECKING:
     from corral.batch.controller import QueueController
@@ -118,7 +118,12 @@ class Manager:
         client = Client(InProcessTransport(self._server, User("system:apiserver", (MASTERS,))))
         election = LeaderElection(client, LEASE, self._identity, self._clock, timing=QUICK)
         await election.acquire()
-        self._fence = await begin_term(self._server.core.store, self._identity)
+        try:
+            self._fence = await begin_term(self._server.core.store, self._identity)
+        except Unavailable as error:
+            # Whether the term has begun is unknown; the next one will tell.
+            _log.warning("cannot begin to lead: %s", error)
+            return
         active.set()
         try:
             await election.hold()

@@ -134,6 +134,16 @@ async def test_readers_list_again_when_history_was_compacted_beyond_what_was_see
     await other.close()
 
 
+async def test_many_who_wait_restart_the_watch_once(etcd: EtcdCluster) -> None:
+    store = await EtcdStore.open(etcd.address)
+    store._restart_watch()
+    anew = store._watching
+    store._restart_watch()
+    assert store._watching is anew
+    wrote(await store.create("/a", b""))
+    await store.close()
+
+
 async def test_history_is_compacted_by_itself(etcd: EtcdCluster) -> None:
     store = await EtcdStore.open(etcd.address, policy=CompactionPolicy(keep=20, seconds=0.0, most=40, step=10))
     entry = wrote(await store.create("/a", b""))

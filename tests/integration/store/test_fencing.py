@@ -13,7 +13,7 @@ import pytest
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import MASTERS
 from corral.apiserver.inprocess import InProcessTransport
-from corral.app import joining
+from corral.app import joining, manager
 from corral.app.cell import Cell, running_cell
 from corral.app.config import CellConfig, prepare_data_dir
 from corral.app.manager import LEASE, begin_term
@@ -22,7 +22,8 @@ from corral.client.client import Client
 from corral.kinds.resources import DEPLOYMENTS, LEASES, PODS
 from corral.kinds.types import Obj
 from corral.store.etcd.store import EtcdStore
-from corral.store.fence import FENCE, Fenced
+from corral.store.fence import FENCE, Fence, Fenced
+from corral.store.protocol import Unavailable
 from corral.testing.store_suite import wrote
 
 from .etcd_cluster import EtcdCluster, cluster, installed
@@ -130,3 +131,21 @@ async def test_a_cell_on_sqlite_says_how_to_get_a_second_server(tmp_path: Path, 
     async with running_cell(alone, lambda *step: None):
         with pytest.raises(CorralError, match="corral store migrate"):
             await asyncio.to_thread(joining.join, config(tmp_path, "two", etcd), alone.kubeconfig)
+
+
+async def test_a_term_that_could_not_begin_does_not_end_the_server(
+    tmp_path: Path, etcd: EtcdCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    async def begin(store: Any, identity: str) -> Fence:
+        tries.append(identity)
+        if len(tries) == 1:
+            raise Unavailable("no majority")
+        return await begin_term(store, identity)
+
+    monkeypatch.setattr(manager, "begin_term", begin)
+    async with running_cell(config(tmp_path, "one", etcd), lambda *step: None) as cell:
+        await admin(cell).create(DEPLOYMENTS, deployment("d"))
+        assert len(await pods_of(admin(cell), "d", 2)) == 2
+    assert len(tries) == 2

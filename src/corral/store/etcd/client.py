@@ -198,7 +198,7 @@ async def _batches(response: aiohttp.ClientResponse) -> AsyncIterator[Sequence[E
     async for chunk in response.content.iter_any():
         *lines, buffer = (buffer + chunk).split(b"\n")
         for line in filter(None, lines):
-            answer = orjson.loads(line)
+            answer = _decoded(line)
             result = answer.get("result")
             if result is None:
                 raise Unavailable(f"etcd says: {answer.get('error')}")
@@ -207,6 +207,16 @@ async def _batches(response: aiohttp.ClientResponse) -> AsyncIterator[Sequence[E
                     raise EtcdCompacted(int(result["compact_revision"]))
                 raise Unavailable(f"etcd ended a watch: {result.get('cancel_reason') or 'it says no reason'}")
             yield [_event(event) for event in result.get("events") or ()]
+
+
+def _decoded(line: bytes) -> Mapping[str, Any]:
+    try:
+        answer = orjson.loads(line)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unavailable(f"what answers is no etcd: {line[:60]!r}")
+    return answer
 
 
 def _event(event: Mapping[str, Any]) -> Event:

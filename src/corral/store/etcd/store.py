@@ -17,6 +17,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
@@ -51,6 +52,7 @@ class EtcdStore(State):
         self._turns: dict[str, asyncio.Lock] = {}
         self._watching: asyncio.Task[None] | None = None
         self._compacting: asyncio.Task[None] | None = None
+        self._restarted = -math.inf
         self._closed = False
 
     @classmethod
@@ -201,7 +203,8 @@ class EtcdStore(State):
 
     async def _start_over(self) -> None:
         """What happened since the last revision seen is compacted: take what there is now, and let readers list."""
-        with contextlib.suppress(Unavailable):
+        # While it is read page by page, it may be compacted again.
+        with contextlib.suppress(Unavailable, EtcdCompacted):
             found, latest = await self._client.everything(0)
             self._restore(found, latest)
             self._watchers.expire()
@@ -273,7 +276,10 @@ class EtcdStore(State):
             ) from error
 
     def _restart_watch(self) -> None:
-        if self._watching is not None and not self._closed:
+        """Open the watch anew, but leave a new one the time to catch up, however many wait for it."""
+        now = asyncio.get_running_loop().time()
+        if self._watching is not None and not self._closed and now - self._restarted >= _LAG_SECONDS:
+            self._restarted = now
             self._watching.cancel()
             self._watching = asyncio.create_task(self._mirror(), name="etcd watch")
 
