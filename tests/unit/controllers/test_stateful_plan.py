@@ -162,6 +162,15 @@ def test_of_surplus_pods_a_broken_one_below_does_not_block_itself() -> None:
     assert world.settle() == ["-2", "-1", "-0"]
 
 
+def test_surplus_pods_that_ended_go_whatever_their_number() -> None:
+    world = World(stateful_set(3))
+    world.settle()
+    for pod in world.pods.values():
+        pod["status"] = {"phase": "Failed"}
+    world.set["spec"]["replicas"] = 0
+    assert world.settle() == ["-2", "-1", "-0"]
+
+
 def test_the_pod_has_a_name_a_place_and_claims() -> None:
     template = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
     made = stateful_set(volumeClaimTemplates=[template])
@@ -200,7 +209,7 @@ def test_claims_go_with_whom_the_policy_says(policy: Obj, condemned: bool, owner
     assert [reference["kind"] for reference in kept or []] == ["Backup"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.one_of(

@@ -102,7 +102,8 @@ def _scale(
             return False
     broken = _first_broken(view)
     for _, pod in view.condemned:
-        if not is_deleting(pod) and (not view.ordered or _is_healthy(pod) or pod is broken):
+        # One that has ended will not come back, so that there is nothing to wait for (Kubernetes waits for ever).
+        if not is_deleting(pod) and (not view.ordered or _is_healthy(pod) or pod is broken or is_terminal(pod)):
             delete.append(pod)
         if view.ordered:
             return False
