@@ -57,3 +57,13 @@ async def test_a_bearable_taint_that_goes_in_time_moves_nobody(cell: Any) -> Non
     await cell.client.create(DEPLOYMENTS, deployment("after"))
     after = await cell.until_list(PODS, running(4))
     assert {pod["metadata"]["uid"] for pod in before} <= {pod["metadata"]["uid"] for pod in after}
+
+
+async def test_the_time_of_a_taint_that_a_person_set_runs_out(cell: Any) -> None:
+    bears = {"key": "broken", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 2}
+    await cell.client.create(NODES, {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "m2"}})
+    await cell.client.create(DEPLOYMENTS, deployment("waits", bears))
+    await cell.until_list(PODS, running(2))
+    cell.kubelet.machine = "m2"
+    await cell.client.patch(NODES, "m1", TAINT)
+    await cell.until_list(PODS, lambda items: running(2)(items) and {i["spec"]["nodeName"] for i in items} == {"m2"})

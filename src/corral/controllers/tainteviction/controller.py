@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TypeAlias
 
+from corral.base.clock import rfc3339
 from corral.client.informer import Informer
 from corral.controllers.pods.disruption import disrupt
 from corral.controllers.tainteviction.plan import leaves_in
@@ -11,6 +13,8 @@ from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Tools
 
 _MACHINE = "machine"
+
+_Taint: TypeAlias = tuple[str, str, str]
 
 
 class TaintEvictionController:
@@ -23,10 +27,13 @@ class TaintEvictionController:
     _tools: Tools
     _pods: Informer
     _nodes: Informer
+    _seen: dict[str, dict[_Taint, datetime]]
+    """By the machine's uid, since when taints are there that do not say so themselves."""
 
     def start(self, tools: Tools) -> None:
         """Take the tools."""
         self._tools = tools
+        self._seen = {}
         self._pods, self._nodes = map(tools.caches.get, self.reads)
         self._pods.add_index(_MACHINE, lambda pod: [(pod.get("spec") or {}).get("nodeName") or ""])
 
@@ -34,9 +41,25 @@ class TaintEvictionController:
         """The pod; the pods of a machine that has such taints."""
         if resource == PODS:
             return [key_of(obj)] if _has_to_ask(self._node_of(obj)) else []
+        self._see(obj)
         if not _has_to_ask(obj):
             return []
         return [key_of(pod) for pod in self._pods.index(_MACHINE, obj["metadata"]["name"])]
+
+    def _see(self, node: Obj) -> None:
+        before, now = self._seen.pop(node["metadata"]["uid"], {}), self._tools.clock.now()
+        unsaid = [_name(taint) for taint in node["spec"].get("taints") or () if not taint.get("timeAdded")]
+        if unsaid:
+            self._seen[node["metadata"]["uid"]] = {name: before.get(name, now) for name in unsaid}
+
+    def _dated(self, node: Obj, now: datetime) -> Obj:
+        """The machine, each of its taints saying since when it is there."""
+        seen = self._seen.get(node["metadata"]["uid"], {})
+        taints = [
+            taint if taint.get("timeAdded") else {**taint, "timeAdded": rfc3339(seen.get(_name(taint), now))}
+            for taint in node["spec"].get("taints") or ()
+        ]
+        return {**node, "spec": {**node["spec"], "taints": taints}}
 
     def _node_of(self, pod: Obj) -> Obj | None:
         name = (pod.get("spec") or {}).get("nodeName")
@@ -49,7 +72,7 @@ class TaintEvictionController:
         if pod is None or node is None:
             return Done()
         now = self._tools.clock.now()
-        wait = leaves_in(pod, node, now)
+        wait = leaves_in(pod, self._dated(node, now), now)
         if wait is None:
             return Done()
         if wait > 0:
@@ -63,6 +86,10 @@ class TaintEvictionController:
             return
         words = f"Marking for deletion Pod {key_of(pod)}: {machine} has a taint that it does not tolerate any longer"
         self._tools.events.record(pod, "Normal", "TaintManagerEviction", words)
+
+
+def _name(taint: Obj) -> _Taint:
+    return taint.get("key", ""), taint.get("value", ""), taint.get("effect", "")
 
 
 def _has_to_ask(node: Obj | None) -> bool:
