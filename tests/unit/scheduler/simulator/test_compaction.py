@@ -44,8 +44,12 @@ def all_fit(machines: list[Obj], pods: list[Obj], profile: Profile) -> bool:
     return all(isinstance(decision, Bind) for decision in decisions)
 
 
+# As much memory as cpu: machines that score alike are alike then, and ties by lot change nothing.
+even = st.lists(st.integers(1, 8).map(lambda gib: (gib * 500, gib)), min_size=1, max_size=30)
+
+
 @settings(max_examples=50, deadline=None)
-@given(sizes, profiles)
+@given(even, profiles)
 def test_equal_machines_the_answer_fits_and_one_less_does_not(sizes: list[tuple[int, int]], profile: Profile) -> None:
     pods = pods_of(sizes)
     found = shrink(cell(5), pods, profile)
