@@ -47,7 +47,7 @@ class Guard:
             fresh.write_text(json.dumps({"until": until, "groups": self._groups, "spare": said[1]}))
             fresh.replace(self._file)
             self._written = said
-        if until is not None and (self._process is None or self._process.poll() is not None):
+        if until is not None and self._groups and (self._process is None or self._process.poll() is not None):
             self._start()
 
     def _start(self) -> None:

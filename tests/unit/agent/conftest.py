@@ -142,7 +142,7 @@ def _merged(old: Obj, patch: Obj) -> Obj:
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
-        elif isinstance(value, dict) and key in ("status", "metadata", "spec", "labels"):
+        elif isinstance(value, dict) and key in ("status", "metadata", "spec", "labels", "annotations"):
             merged[key] = _merged(old.get(key) or {}, value)
         elif key == "conditions":
             by_type = {item["type"]: item for item in (*(old.get(key) or ()), *value)}
@@ -194,8 +194,8 @@ class Rig:
         asyncio.get_running_loop().set_default_executor(self.threads)
         self.agent = self.build()
 
-    def build(self) -> Agent:
-        config = AgentConfig("m1", self.directory, "192.0.2.1", port=0, listen="127.0.0.1")
+    def build(self, **settings: Any) -> Agent:
+        config = AgentConfig("m1", self.directory, "192.0.2.1", port=0, listen="127.0.0.1", **settings)
         return Agent(
             Client(self.api),
             self.runtime,

@@ -234,8 +234,7 @@ def test_never_two_holders(
 @pytest.mark.parametrize("cut", [120, 125, 131])
 def test_the_pod_moves_in_time(cut: int) -> None:
     """Not only safe: after a cut both ways the pod is elsewhere within the promise, a renewal and the margin."""
-    links = [Link([0])] * 3
-    world = World(*links)
+    world = World(Link([0]), Link([0]), Link([0]))
     moved = None
     for tick in range(400):
         world.tick(tick / 10)

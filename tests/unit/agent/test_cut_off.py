@@ -1,0 +1,173 @@
+"""An agent that loses its server: what yields is killed in time, what stays goes on, and what is wanted comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.agent import watchman
+from corral.agent.guard import FILE, Guard
+from corral.kinds.health import DEFAULT, FENCED, PROMISE, SILENCE, TERMS, write_terms
+from corral.kinds.types import Obj
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/m1"
+STAYS = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+_terms = DEFAULT.terms(2, sole=False)
+_TERMS = write_terms(_terms) if _terms is not None else ""
+
+
+def note(rig: Any, **changes: str | None) -> None:
+    """What the server writes on the lease."""
+    lease = rig.api.objects[LEASE]
+    annotations = {**(lease["metadata"].get("annotations") or {}), **changes}
+    kept = {name: text for name, text in annotations.items() if text is not None}
+    rig.api.put(LEASE, {**lease, "metadata": {**lease["metadata"], "annotations": kept}})
+
+
+@pytest.fixture
+async def armed(rig: Any) -> Any:
+    """An agent that has promised, with a pod that yields and one that stays."""
+    await rig.agent.stop()
+    rig.agent = rig.build(fences=True)
+    await rig.agent.start()
+    rig.add_pod("moves")
+    rig.add_pod("stays", tolerations=[STAYS])
+    note(rig, **{TERMS: _TERMS})
+    await rig.advance(3)
+    assert rig.api.objects[LEASE]["metadata"]["annotations"][PROMISE] == "7"
+    assert rig.api.objects[LEASE]["spec"]["leaseDurationSeconds"] == 4
+    return rig
+
+
+def running(rig: Any) -> set[str]:
+    """Names of the pods with a container that runs."""
+    return {
+        worker.key.name
+        for worker in rig.agent._workers.values()
+        if any(container.state.value == "running" for container in worker.seen.containers)
+    }
+
+
+async def test_what_yields_is_killed_in_time_and_comes_back(armed: Any) -> None:
+    assert running(armed) == {"moves", "stays"}
+    armed.api.down = True
+    await armed.advance(3)
+    assert running(armed) == {"moves", "stays"}, "a short silence does nothing"
+    await armed.advance(2.5)
+    assert running(armed) == {"stays"}
+    await armed.advance(60)
+    assert running(armed) == {"stays"}
+    armed.api.down = False
+    await armed.advance(30)
+    assert running(armed) == {"moves", "stays"}
+    assert armed.main("moves")["restartCount"] == 1
+    assert armed.main("stays")["restartCount"] == 0
+
+
+async def test_a_fenced_machine_waits_until_the_word_is_taken_back(armed: Any) -> None:
+    armed.api.down = True
+    await armed.advance(10)
+    armed.api.down = False
+    note(armed, **{SILENCE: FENCED})
+    await armed.advance(40)
+    assert running(armed) == {"stays"}
+    note(armed, **{SILENCE: None})
+    await armed.advance(40)
+    assert running(armed) == {"moves", "stays"}
+
+
+async def test_what_is_gone_stays_dead(armed: Any) -> None:
+    armed.api.down = True
+    await armed.advance(10)
+    key = "/api/v1/namespaces/default/pods/moves"
+    # The watch does not tell: it hangs, as after a cut it may.
+    watchers, armed.api._watchers = armed.api._watchers, []
+    armed.api.remove(key, {})
+    armed.api._watchers = watchers
+    armed.api.down = False
+    await armed.advance(30)
+    assert running(armed) == {"stays"}
+
+
+async def test_a_missed_machine_reports_at_once(armed: Any) -> None:
+    armed.api.calls.clear()
+    note(armed, **{SILENCE: "suspected"})
+    await armed.advance(2)
+    assert ("PATCH", "/api/v1/nodes/m1/status") in armed.api.calls
+
+
+async def test_without_terms_nothing_is_promised_and_nothing_is_killed(rig: Any) -> None:
+    await rig.agent.stop()
+    rig.agent = rig.build(fences=True)
+    await rig.agent.start()
+    rig.add_pod("moves")
+    await rig.advance(3)
+    rig.api.down = True
+    await rig.advance(300)
+    assert running(rig) == {"moves"}
+
+
+def group(directory: Path, uid: str) -> subprocess.Popen[bytes]:
+    """A process, and the control group of a pod that says so."""
+    process = subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(60)"])
+    inner = directory / f"pod-{uid}" / "c"
+    inner.mkdir(parents=True)
+    (inner / "cgroup.procs").write_text(f"{process.pid}\n")
+    return process
+
+
+def test_the_watchman_kills_what_yields_once_its_time_is_over(tmp_path: Path) -> None:
+    yields, spared = group(tmp_path / "cell", "a"), group(tmp_path / "cell", "b")
+    guard = Guard(tmp_path, [str(tmp_path / "cell")], lambda: ["b"])
+    try:
+        guard.watch(60.0)
+        assert yields.poll() is None
+        guard.watch(0.05)
+        assert yields.wait(20) == -signal.SIGKILL
+        (tmp_path / "cell" / "pod-a" / "c" / "cgroup.procs").write_text("")
+        assert spared.poll() is None
+    finally:
+        for process in (yields, spared):
+            process.kill()
+            process.wait()
+        (tmp_path / FILE).unlink()
+    assert guard._process is not None
+    assert guard._process.wait(20) == 0, "a watchman without a file ends"
+
+
+def test_a_younger_watchman_takes_over(tmp_path: Path) -> None:
+    guards = [Guard(tmp_path, ["/none"], list) for _ in range(2)]
+    for guard in guards:
+        guard.watch(60.0)
+        wanted = guard._process
+        assert wanted is not None
+        _until_written(tmp_path / (FILE + ".pid"), str(wanted.pid))
+    older, younger = (guard._process for guard in guards)
+    assert older is not None
+    assert younger is not None
+    assert older.wait(20) == 0
+    assert younger.poll() is None
+    (tmp_path / FILE).unlink()
+    assert younger.wait(20) == 0
+
+
+def _until_written(file: Path, text: str) -> None:
+    deadline = watchman.now() + 20
+    while not file.exists() or file.read_text() != text:
+        assert watchman.now() < deadline
+        os.sched_yield()
+
+
+def test_the_file_says_what_the_watchman_reads(tmp_path: Path) -> None:
+    guard = Guard(tmp_path, [], lambda: ["b", "a"])
+    guard.watch(5.0)
+    said: Obj = json.loads((tmp_path / FILE).read_text())
+    assert said["spare"] == ["a", "b"]
+    assert 0 < said["until"] - watchman.now() < 5.1
+    guard.watch(None)
+    assert json.loads((tmp_path / FILE).read_text())["until"] is None
