@@ -13,6 +13,8 @@ from corral.base.errors import CorralError
 
 DEFAULT_DATA_DIR = Path("/var/lib/corral")
 DEFAULT_PORT = 6443
+MEMBER_FILE = "member.json"
+"""What a machine that has joined a cell has in its data directory."""
 Engine: TypeAlias = Literal["auto", "crun", "runc"]
 LAYOUT_VERSION = 1
 """Of the data directory; a cell refuses a directory of a newer one."""

@@ -102,7 +102,8 @@ def _enrol(
         raise CorralError(
             "cannot join without --token and --ca-hash sha256:...", "make the whole line: corral token create"
         )
-    if (config.data_dir / "store.db").exists():
+    # Wherever a cell keeps its state, its authority's key is here.
+    if (config.data_dir / "pki" / "ca.key").exists():
         raise CorralError(
             f"cannot join with {config.data_dir}: a cell of its own lives there", "choose another --data-dir"
         )

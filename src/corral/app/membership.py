@@ -19,11 +19,12 @@ from typing import Final
 
 import aiohttp
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from corral.apiserver.auth import certificates
 from corral.apiserver.auth.files import make_private_directory, write_private
 from corral.apiserver.auth.pki import client_context, server_context
-from corral.app.config import machine_address
+from corral.app.config import MEMBER_FILE, machine_address
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.base.ids import new_uid
@@ -64,7 +65,7 @@ class Membership:
         Raises:
             CorralError: the file cannot be read.
         """
-        path = directory / "member.json"
+        path = directory / MEMBER_FILE
         try:
             return Membership(**json.loads(path.read_text()))
         except FileNotFoundError:
@@ -74,7 +75,7 @@ class Membership:
 
     def save(self, directory: Path) -> None:
         """Write it, all or nothing."""
-        write_private(directory / "member.json", json.dumps(asdict(self), indent=2).encode())
+        write_private(directory / MEMBER_FILE, json.dumps(asdict(self), indent=2).encode())
 
 
 async def fetch_authority(server: str, pin: str, clock: Clock) -> bytes:
@@ -143,10 +144,12 @@ class Identity:
             CorralError: the token or the name is refused.
         """
         make_private_directory(self._directory)
-        write_private(self._directory / "ca.crt", authority)
         transport = HttpTransport(self._membership.server, client_context(authority), token)
         try:
-            await self._certify(Client(transport, field_manager="corral-join"), "client", CLIENT_SIGNER, ())
+            pair = await self._certify(Client(transport, field_manager="corral-join"), CLIENT_SIGNER, ())
+            # Not before: a machine whose request is refused stays in the cell it was in.
+            write_private(self._directory / "ca.crt", authority)
+            self._keep("client", pair)
         except StatusError as error:
             raise _refused(error) from error
         finally:
@@ -171,7 +174,7 @@ class Identity:
         """
         hosts = (self._membership.name, self.address)
         if not self._is_good("serving", hosts):
-            await self._certify(client, "serving", SERVING_SIGNER, hosts)
+            self._keep("serving", await self._certify(client, SERVING_SIGNER, hosts))
         self._server_context = server_context(self.authority, require_client=True)
         self._load("serving", self._server_context)
         return self._server_context
@@ -186,7 +189,7 @@ class Identity:
             for stem, signer, hosts in wanted:
                 try:
                     if not self._is_good(stem, hosts):
-                        await self._certify(client, stem, signer, hosts)
+                        self._keep(stem, await self._certify(client, signer, hosts))
                         self._reload(stem)
                 except (CorralError, OSError) as error:
                     _log.warning("cannot renew the certificate %s, will try again in an hour: %s", stem, error)
@@ -199,22 +202,27 @@ class Identity:
 
     def _load(self, stem: str, context: ssl.SSLContext) -> None:
         try:
-            context.load_cert_chain(self._directory / f"{stem}.crt", self._directory / f"{stem}.key")
+            context.load_cert_chain(self._directory / f"{stem}.pem")
         except (OSError, ssl.SSLError) as error:
             raise CorralError(
-                f"cannot use {self._directory}/{stem}.crt: {error}", "join again with a new token"
+                f"cannot use {self._directory}/{stem}.pem: {error}", "join again with a new token"
             ) from error
+
+    def _keep(self, stem: str, pair: bytes) -> None:
+        """Certificate and key in one file, so that a crash leaves the old ones or the new ones."""
+        write_private(self._directory / f"{stem}.pem", pair)
 
     def _is_good(self, stem: str, hosts: Sequence[str]) -> bool:
         try:
-            certificate = x509.load_pem_x509_certificate((self._directory / f"{stem}.crt").read_bytes())
-        except (OSError, ValueError):
+            certificate = x509.load_pem_x509_certificate((self._directory / f"{stem}.pem").read_bytes())
+            certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(self.authority))
+        except (OSError, ValueError, TypeError, InvalidSignature):
             return False
         fits = certificates.hosts_of(certificate) == frozenset(hosts)
         return fits and not certificates.is_due(certificate, self._clock.now())
 
-    async def _certify(self, client: Client, stem: str, signer: str, hosts: Sequence[str]) -> None:
-        """Ask for a certificate with a new key, wait for it, and keep both.
+    async def _certify(self, client: Client, signer: str, hosts: Sequence[str]) -> bytes:
+        """Ask for a certificate with a new key and wait for it; gives both as PEM.
 
         Raises:
             CorralError: it is refused, or nobody answers.
@@ -233,9 +241,7 @@ class Identity:
             },
         }
         made = await client.create(CERTIFICATE_SIGNING_REQUESTS, request)
-        certificate = await _answer(client, made)
-        write_private(self._directory / f"{stem}.key", certificates.key_pem(key))
-        write_private(self._directory / f"{stem}.crt", certificate)
+        return await _answer(client, made) + certificates.key_pem(key)
 
 
 async def _answer(client: Client, request: Obj) -> bytes:

@@ -17,7 +17,7 @@ import click
 
 from corral.app import detach as detaching
 from corral.app import joining, options
-from corral.app.config import DEFAULT_PORT, CellConfig, Engine, prepare_data_dir
+from corral.app.config import DEFAULT_PORT, MEMBER_FILE, CellConfig, Engine, prepare_data_dir
 from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base import memory
@@ -82,6 +82,11 @@ def command(
     config = replace(config, health_profile=health_profile)
     try:
         prepare_data_dir(config)
+        if (config.data_dir / MEMBER_FILE).exists():
+            raise CorralError(
+                f"cannot start a cell in {config.data_dir}: it is that of a machine that has joined one",
+                f"start the machine (corral join --data-dir {config.data_dir}), or choose another --data-dir",
+            )
         pid = running_pid(config)
         if pid:
             _say_running(config, pid)

@@ -155,8 +155,8 @@ async def remove(session: Session, force: bool, name: str) -> None:
     node = await _find(session, name)
     if is_true(node, "Ready") and not force:
         raise CorralError(
-            f"cannot remove {name}: it is alive",
-            f"empty it (corral machine drain {name}) and end its agent (`corral down` there); or use --force",
+            f"cannot remove {name}: it is alive, or was less than a minute ago",
+            f"empty it (corral machine drain {name}), end its agent (`corral down` there), and wait; or use --force",
         )
     await session.client.delete(NODES, name, uid=node["metadata"]["uid"])
     click.echo(name)

@@ -113,8 +113,8 @@ def _judge_client(spec: Obj, name: str, machines: Machines) -> Grant | Deny:
         )
     if machines.alive(name):
         return Deny(
-            f"there is a machine called {name} that is alive: give this one another name (--name), or remove that one "
-            f"first (corral machine remove {name})"
+            f"there is a machine called {name} that is alive, or was less than a minute ago: give this one another "
+            f"name (--name), or end that one (`corral down` there) and wait until it is NotReady"
         )
     return Grant()
 
