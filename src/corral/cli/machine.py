@@ -75,7 +75,7 @@ def _words(node: Obj) -> list[str]:
         good = "True" if condition["type"] == "Ready" else "False"
         if condition["status"] != good:
             said.append(f"{condition['type']}={condition['status']}: {condition.get('message', '')}".rstrip(": "))
-    for taint in node["spec"].get("taints") or ():
+    for taint in (node.get("spec") or {}).get("taints") or ():
         value = f"={taint['value']}" if taint.get("value") else ""
         said.append(f"taint   {taint['key']}{value}:{taint['effect']}")
     labels = (node["metadata"].get("labels") or {}).items()

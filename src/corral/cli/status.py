@@ -52,7 +52,7 @@ def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:
     return {
         "name": name,
         "ready": is_true(node, "Ready"),
-        "cordoned": bool(node["spec"].get("unschedulable")),
+        "cordoned": bool((node.get("spec") or {}).get("unschedulable")),
         "cpu": {"reserved": sum(r.get("cpu", 0) for r in requests), "allocatable": milli(allocatable.get("cpu", 0))},
         "memory": {
             "reserved": sum(r.get("memory", 0) for r in requests),

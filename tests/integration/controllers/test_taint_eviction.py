@@ -67,3 +67,11 @@ async def test_the_time_of_a_taint_that_a_person_set_runs_out(cell: Any) -> None
     cell.kubelet.machine = "m2"
     await cell.client.patch(NODES, "m1", TAINT)
     await cell.until_list(PODS, lambda items: running(2)(items) and {i["spec"]["nodeName"] for i in items} == {"m2"})
+
+
+async def test_machines_without_a_spec_disturb_nobody(cell: Any, caplog: Any) -> None:
+    for number in range(3):
+        await cell.client.create(NODES, {"kind": "Node", "apiVersion": "v1", "metadata": {"name": f"bare-{number}"}})
+    await cell.client.create(DEPLOYMENTS, deployment("works"))
+    await cell.until_list(PODS, running(2))
+    assert not [record for record in caplog.records if record.exc_info]

@@ -48,7 +48,7 @@ class TaintEvictionController:
 
     def _see(self, node: Obj) -> None:
         before, now = self._seen.pop(node["metadata"]["uid"], {}), self._tools.clock.now()
-        unsaid = [_name(taint) for taint in node["spec"].get("taints") or () if not taint.get("timeAdded")]
+        unsaid = [_name(taint) for taint in (node.get("spec") or {}).get("taints") or () if not taint.get("timeAdded")]
         if unsaid:
             self._seen[node["metadata"]["uid"]] = {name: before.get(name, now) for name in unsaid}
 
@@ -57,9 +57,9 @@ class TaintEvictionController:
         seen = self._seen.get(node["metadata"]["uid"], {})
         taints = [
             taint if taint.get("timeAdded") else {**taint, "timeAdded": rfc3339(seen.get(_name(taint), now))}
-            for taint in node["spec"].get("taints") or ()
+            for taint in (node.get("spec") or {}).get("taints") or ()
         ]
-        return {**node, "spec": {**node["spec"], "taints": taints}}
+        return {**node, "spec": {**(node.get("spec") or {}), "taints": taints}}
 
     def _node_of(self, pod: Obj) -> Obj | None:
         name = (pod.get("spec") or {}).get("nodeName")
