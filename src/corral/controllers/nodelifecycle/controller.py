@@ -4,6 +4,7 @@ All that is decided about one machine is decided here, one step at a time: that 
 word `fenced` is taken back is what lets its agent believe the list of pods that it reads then.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -38,6 +39,8 @@ _MACHINE = "machine"
 _LOOK_SECONDS = 1.0
 """How often a silent machine is looked at: others fall silent, so that its pods stay after all, or speak again."""
 _COUNT_SECONDS = 0.1
+_LATE = 0.25
+"""Share of a lease by which a timer is late that must have slept."""
 
 
 class NodeLifecycleController:
@@ -62,7 +65,8 @@ class NodeLifecycleController:
         self._sole = sole
         self._seen: dict[str, Sighting] = {}
         self._held: set[str] = set()
-        self._awake = 0.0
+        self._due: dict[str, float] = {}
+        self._woke = -math.inf
         self._counted = (-_COUNT_SECONDS, 0)
 
     def start(self, tools: Tools) -> None:
@@ -90,10 +94,11 @@ class NodeLifecycleController:
         node = self._nodes.get(key)
         if node is None:
             self._seen.pop(key.name, None)
+            self._due.pop(key.name, None)
             self._held.discard(key.name)
             return Done()
         lease, now = self._lease(key.name), self._tools.clock.monotonic()
-        self._wake(now)
+        self._wake(key.name, grace_of(lease), now)
         seen = self._seen[key.name] = sighting(node, lease, self._seen.get(key.name), now)
         left = silent_in(seen, grace_of(lease), now)
         held = left <= 0 and self._holds_back(node, now)
@@ -106,14 +111,19 @@ class NodeLifecycleController:
         await self._set_taints(node, held=held or left > 0)
         if said == FENCED:
             await self._bury(key.name)
-        return Requeue(left if left > 0 else self._next_look(seen, lease, now))
+        after = left if left > 0 else self._next_look(seen, lease, now)
+        self._due[key.name] = now + after
+        return Requeue(after)
 
-    def _wake(self, now: float) -> None:
-        """Who slept has not heard anybody: after a pause of our own everybody gets the whole time again."""
-        terms = self._profile.terms(len(self._nodes), sole=self._sole)
-        if terms is not None and now - self._awake > terms.lease / 2:
+    def _wake(self, name: str, grace: float, now: float) -> None:
+        """Who slept has not heard anybody: when a timer of ours is late, everybody gets the whole time again.
+
+        Not again and again: a server that is always late must find dead machines, too.
+        """
+        late = now - self._due.get(name, now)
+        if late > grace * _LATE and now - self._woke > 2 * grace:
+            self._woke = now
             self._seen = {name: replace(seen, at=now) for name, seen in self._seen.items()}
-        self._awake = now
 
     def _next_look(self, seen: Sighting, lease: Obj | None, now: float) -> float:
         fenced = fenced_in(seen, lease, now)

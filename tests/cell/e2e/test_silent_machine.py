@@ -1,0 +1,123 @@
+"""A joined machine's agent dies or freezes: its pods run elsewhere, and the old ones were dead before."""
+
+import json
+import os
+import shlex
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from corral.agent.guard import FILE
+
+from .conftest import Cell
+
+_SECONDS = 60.0
+
+
+@dataclass
+class Joined:
+    """A machine that has joined."""
+
+    directory: Path
+
+    @property
+    def pid(self) -> int:
+        return int((self.directory / "run" / "corral.pid").read_text())
+
+    def processes(self) -> int:
+        """How many run in its pods."""
+        groups = json.loads((self.directory / "agent" / FILE).read_text())["groups"]
+        files = [file for group in groups for file in Path(group).glob("pod-*/**/cgroup.procs")]
+        return sum(len(file.read_text().split()) for file in files if file.exists())
+
+
+@pytest.fixture
+def joined(own_cell: Cell) -> Iterator[Joined]:
+    line = shlex.split(own_cell.corral("token", "create", "--ttl", "10m").stdout)[1:]
+    with tempfile.TemporaryDirectory(prefix="corral-joined-") as name:
+        options = ["--name", "second", "--address", "127.0.0.2", "--data-dir", name, "--labels", "disk=ssd"]
+        own_cell.corral(*line, *options, "--detach")
+        yield Joined(Path(name))
+        own_cell.corral("down", "--data-dir", name, "-t", "1")
+
+
+def workloads() -> str:
+    """A StatefulSet and a Deployment that would rather be on the second machine."""
+    prefers = {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}
+    affinity = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": prefers}]}
+    items = []
+    for kind, extra in (("StatefulSet", {"serviceName": "x"}), ("Deployment", {})):
+        labels = {"app": kind.lower()}
+        container = {"name": "c", "image": "host", "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"]}
+        pod = {"affinity": {"nodeAffinity": affinity}, "containers": [container], "terminationGracePeriodSeconds": 1}
+        template = {"metadata": {"labels": labels}, "spec": pod}
+        spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template, **extra}
+        items.append({"kind": kind, "apiVersion": "apps/v1", "metadata": {"name": labels["app"]}, "spec": spec})
+    return json.dumps({"kind": "List", "apiVersion": "v1", "items": items})
+
+
+def where(cell: Cell) -> dict[str, str]:
+    """The machines of the pods that run and are not being deleted."""
+    return {
+        pod["metadata"]["labels"]["app"]: pod["spec"].get("nodeName", "")
+        for pod in cell.get("pods")["items"]
+        if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+    }
+
+
+def until(wanted: object, look: object) -> float:
+    """Seconds until `look()` is as `wanted()` says."""
+    began = time.monotonic()
+    while not wanted(look()):  # type: ignore[operator]
+        assert time.monotonic() - began < _SECONDS, look()  # type: ignore[operator]
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_pods_of_a_lost_agent_run_elsewhere(own_cell: Cell, joined: Joined, number: signal.Signals) -> None:
+    own_cell.kubectl("apply", "-f", "-", stdin=workloads())
+    until(lambda found: set(found) == {"statefulset", "deployment"}, lambda: where(own_cell))
+    assert set(where(own_cell).values()) == {"second"}
+    until(lambda text: "fenced-after" in text, lambda: json.dumps(own_cell.get("lease", "-n", "kube-node-lease")))
+    pid, began, died = joined.pid, time.monotonic(), 0.0
+    os.kill(pid, number)
+    moved: dict[str, float] = {}
+    try:
+        while len(moved) < 2:
+            assert time.monotonic() - began < _SECONDS
+            found, alive = where(own_cell), joined.processes()
+            if not alive and not died:
+                died = time.monotonic() - began
+            for app, machine in found.items():
+                if machine != "second" and app not in moved:
+                    moved[app] = time.monotonic() - began
+            assert "statefulset" not in moved or not alive, "two holders"
+    finally:
+        if number is signal.SIGSTOP:
+            os.kill(pid, signal.SIGCONT)
+    told = ", ".join(f"{app} elsewhere after {seconds:.1f} s" for app, seconds in sorted(moved.items()))
+    print(f"\n{number.name}: old containers dead after {died:.1f} s; {told}")
+    if number is signal.SIGSTOP:
+        own_cell.kubectl("wait", "--for=condition=Ready", "node/second", "--timeout=60s")
+        assert joined.processes() == 0, "what was thawed did not start again"
+
+
+def test_a_short_absence_moves_and_restarts_nothing(own_cell: Cell, joined: Joined) -> None:
+    own_cell.kubectl("apply", "-f", "-", stdin=workloads())
+    until(lambda found: set(found) == {"statefulset", "deployment"}, lambda: where(own_cell))
+    before = {pod["metadata"]["uid"] for pod in own_cell.get("pods")["items"]}
+    os.kill(joined.pid, signal.SIGKILL)
+    own_cell.corral("join", "--data-dir", str(joined.directory), "--detach")
+    os.kill(own_cell.pid(), signal.SIGKILL)
+    time.sleep(8.0)  # longer than the fence: a server that does not run moves nothing
+    own_cell.up()
+    own_cell.kubectl("wait", "--for=condition=Ready", "node/second", "--timeout=60s")
+    pods = own_cell.get("pods")["items"]
+    assert {pod["metadata"]["uid"] for pod in pods} == before
+    assert [pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods] == [0, 0]
