@@ -213,3 +213,5 @@ async def test_a_server_that_slept_accuses_nobody(fleet: Fleet) -> None:
     await fleet.run(5)
     assert [await fleet.ready(name) for name in "abc"] == ["True"] * 3
     assert await fleet.pods() == {"moves": False}
+    events: list[Any] = (await fleet.client.list(EVENTS, "default"))["items"]
+    assert not [event for event in events if event["reason"] == "NodeNotReady"]
