@@ -29,6 +29,7 @@ NAMESPACE: Final = "kube-node-lease"
 _ALONE: Final = Terms(renew=10.0, lease=40, fence=0.0, kill=0.0)
 """Until the server says otherwise: the kubelet's own numbers."""
 _RETRY: Final = Backoff(initial=0.2, maximum=7.0)
+_SOON: Final = 0.1
 _ACQUAINTED: Final = 2
 """After so many renewals the server has had the time to say its terms."""
 
@@ -67,6 +68,7 @@ class LeaseKeeper:
         self._renewals = 0
         self._changed = asyncio.Event()
         self._told = False
+        self._settled = True
 
     async def first(self, uid: str) -> None:
         """Return when the server has acknowledged the first renewal; `uid` is the Node's."""
@@ -93,7 +95,10 @@ class LeaseKeeper:
         attempt = 0
         while True:
             every = (self._asked or _ALONE).renew
-            pause = min(every, 1.0) if self._promises and self._renewals < _ACQUAINTED else every
+            if not self._settled:
+                pause = _SOON  # what stands on the lease is for the pace of before
+            else:
+                pause = min(every, 1.0) if self._promises and self._renewals < _ACQUAINTED else every
             await self._clock.sleep(min(pause, _RETRY.delay(attempt - 1)) if attempt else pause)
             attempt = 0 if await self._beat() else attempt + 1
 
@@ -125,7 +130,8 @@ class LeaseKeeper:
 
     async def _renewed(self, lease: Obj, sent: float) -> None:
         self._renewals += 1
-        self._asked, silence = read_terms(lease), annotation(lease, SILENCE)
+        before, self._asked, silence = self._asked, read_terms(lease), annotation(lease, SILENCE)
+        self._settled = before == self._asked
         self._fence.renewed(sent, fenced=silence == FENCED)
         self._armed()
         if silence:

@@ -101,6 +101,17 @@ async def test_a_missed_machine_reports_at_once(armed: Any) -> None:
     assert ("PATCH", "/api/v1/nodes/m1/status") in armed.api.calls
 
 
+async def test_a_slower_pace_is_said_before_it_is_taken(armed: Any) -> None:
+    note(armed, **{TERMS: None})
+    await armed.advance(1.5)
+    lease = armed.api.objects[LEASE]
+    assert lease["spec"]["leaseDurationSeconds"] == 40
+    assert PROMISE not in lease["metadata"]["annotations"]
+    armed.api.down = True
+    await armed.advance(300)
+    assert running(armed) == {"moves", "stays"}, "nothing is promised any more"
+
+
 async def test_without_terms_nothing_is_promised_and_nothing_is_killed(rig: Any) -> None:
     await rig.agent.stop()
     rig.agent = rig.build(fences=True)
