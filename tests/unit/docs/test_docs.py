@@ -1,7 +1,8 @@
 """What the documents say is still so."""
 
-import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,11 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
-def test_the_manual_page_is_that_of_the_commands() -> None:
-    specification = importlib.util.spec_from_file_location("make_man", ROOT / "tools" / "make_man.py")
-    assert specification is not None
-    assert specification.loader is not None
-    make_man = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(make_man)
-    assert (ROOT / "docs" / "man" / "corral.1").read_text() == make_man.page(), "run `make man`"
+def test_the_manual_page_is_that_of_the_commands(tmp_path: Path) -> None:
+    # In a process of its own: click remembers of a command how it was called first.
+    made = tmp_path / "corral.1"
+    subprocess.run([sys.executable, ROOT / "tools" / "make_man.py", made], check=True)
+    assert (ROOT / "docs" / "man" / "corral.1").read_text() == made.read_text(), "run `make man`"
 
 
 def test_every_room_is_in_the_architecture() -> None:
