@@ -101,12 +101,12 @@ class Manager:
     async def _follow(self, active: asyncio.Event | None) -> None:
         from corral.batch.all import controllers as queue_controllers
         from corral.controllers.all import controllers
-        from corral.machinery.runner import Runner
+        from corral.machinery.runner import Runner, installed_controllers
 
         own = controllers(
             ca_pem=self._pki.ca_pem.decode(), sign=self._pki.sign_request, health=self._health, sole=not self._shared
         )
-        every = [*own, *queue_controllers(self.queues)]
+        every = [*own, *queue_controllers(self.queues), *installed_controllers()]
         shared = self._client("system:kube-controller-manager", manager="kube-controller-manager")
         runner = Runner(shared, every, self._clock, rng=self._rng, client_for=self._controller_client, active=active)
         async with asyncio.TaskGroup() as parts:
@@ -144,8 +144,9 @@ class Manager:
         self.planner = Planner(self.scheduler, controllers)
 
     def _controller_client(self, name: str) -> Client:
-        account = f"system:serviceaccount:kube-system:{name}"
-        return self._client(account, "system:serviceaccounts", "system:serviceaccounts:kube-system", manager=name)
+        from corral.controllers.all import user_of
+
+        return self._client(user_of(name), "system:serviceaccounts", "system:serviceaccounts:kube-system", manager=name)
 
     def _client(self, user: str, *groups: str, manager: str) -> Client:
         plain = InProcessTransport(self._server, User(user, (*groups, "system:authenticated")))

@@ -15,7 +15,7 @@ from corral.app import options
 from corral.app.config import CellConfig
 from corral.app.extensions import BACKUP_PATH
 from corral.app.process import AlreadyRuns, sole_owner
-from corral.app.stores import StoreAddress, name_of, open_store, read_address
+from corral.app.stores import StoreAddress, open_store, read_address
 from corral.base.clock import rfc3339
 from corral.base.errors import CorralError
 from corral.cli import terminal
@@ -95,11 +95,11 @@ def migrate(data_dir: Path, where: str, target: str, force: bool, dry_run: bool)
     async def work(address: StoreAddress) -> None:
         destination = read_address(target, data_dir)
         if destination == address:
-            raise CorralError(f"cannot move {name_of(address)} to itself", "name another store with --to")
+            raise CorralError(f"cannot move {address} to itself", "name another store with --to")
         async with _opened(address) as store:
             entries, revision = store.current("/")
             ordered = sorted(entries, key=lambda entry: entry.revision)
-        terminal.note(f"{len(ordered)} objects of {name_of(address)} at revision {revision}")
+        terminal.note(f"{len(ordered)} objects of {address} at revision {revision}")
         if not dry_run:
             await _fill(destination, ordered, data_dir if force else None)
             terminal.note(f"start the cell on it: corral up --store {target}")
@@ -116,7 +116,7 @@ async def _fill(address: StoreAddress, items: Sequence[Item], replaced: Path | N
         with closing(_Progress()) as progress:
             await backup.fill(store, items, progress)
         _compare(store, items)
-    click.echo(name_of(address))
+    click.echo(address)
 
 
 def _keep(store: Store, directory: Path) -> None:

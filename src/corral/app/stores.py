@@ -38,8 +38,3 @@ async def open_store(address: StoreAddress) -> Store:
         CorralError: it cannot be used.
     """
     return await (SqliteStore.open(address) if isinstance(address, Path) else EtcdStore.open(address))
-
-
-def name_of(address: StoreAddress) -> str:
-    """For people."""
-    return str(address)

@@ -4,7 +4,6 @@ Numbers are texts and keys are base64 there (etcd.io, "gRPC gateway"). Calls go 
 is passed over for the next.
 """
 
-import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -250,8 +249,3 @@ def _context(address: EtcdAddress) -> ssl.SSLContext | bool:
     except (OSError, ssl.SSLError) as error:
         raise CorralError(f"cannot use the certificates of {address}: {error}", "check the files it names") from error
     return context
-
-
-async def backoff(attempt: int) -> None:
-    """Rest before a watch is opened again."""
-    await asyncio.sleep(min(1.0, 0.02 * 2**attempt))

@@ -21,11 +21,12 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
+from corral.base.backoff import Backoff
 from corral.base.clock import Clock, SystemClock
 from corral.base.errors import CorralError
 from corral.store.compaction import CompactionPolicy
 from corral.store.etcd.address import EtcdAddress
-from corral.store.etcd.client import EtcdClient, EtcdCompacted, Event, KeyValue, backoff
+from corral.store.etcd.client import EtcdClient, EtcdCompacted, Event, KeyValue
 from corral.store.fence import FENCE, Fence, Fenced
 from corral.store.protocol import Change, Conflict, Entry, Unavailable
 from corral.store.state import State, Write
@@ -36,6 +37,7 @@ _OFFSET = 1
 # A mirror that is so far behind what etcd has acknowledged has a dead watch, whatever its connection seems to be.
 _LAG_SECONDS = 3.0
 _PATIENCE_SECONDS = 10.0
+_BACKOFF = Backoff(initial=0.02, maximum=1.0)
 
 _Waiter: TypeAlias = "asyncio.Future[None]"
 
@@ -198,7 +200,7 @@ class EtcdStore(State):
                 level = logging.WARNING if attempt == 3 else logging.DEBUG
                 _log.log(level, "cannot follow %s, will try on: %s", self._address, error)
             self._client.next_member()
-            await backoff(attempt)
+            await self._clock.sleep(_BACKOFF.delay(attempt))
             attempt += 1
 
     async def _start_over(self) -> None:
