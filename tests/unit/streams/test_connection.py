@@ -171,3 +171,20 @@ async def test_a_window_that_opens_lets_the_writer_go_on(served: Served) -> None
         client.consumed(stream.number, len(data))
         served.wire.push()
     await asyncio.wait_for(writing, 5)
+
+
+async def test_a_reader_that_keeps_up_never_leaves_the_sender_waiting(served: Served) -> None:
+    # The reader takes all there is and waits again before the sender has begun to wait.
+    stream = await served.stream()
+
+    async def drain() -> None:
+        async for _ in stream.chunks():
+            pass
+
+    reading = asyncio.create_task(drain())
+    await settle()
+    feeding = asyncio.create_task(stream.feed(b"x" * 300_000, fin=False))
+    await settle()
+    assert feeding.done()
+    await stream.feed(b"", fin=True)
+    await reading

@@ -46,18 +46,19 @@ class Stream:
         self._ended = False
         self._discarding = False
         self._lost = False
-        self._changed = asyncio.Event()
+        # One event for each side's wait, each told by `_settle` from the state alone: sharing one would lose a wake-up.
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._settle()
 
     async def read(self) -> bytes:
         """The next piece; empty when the peer sends no more. For one reader at a time."""
-        while not self._chunks:
-            if self._ended:
-                return b""
-            self._changed.clear()
-            await self._changed.wait()
+        await self._readable.wait()
+        if not self._chunks:
+            return b""
         data = self._chunks.popleft()
         self._size -= len(data)
-        self._changed.set()
+        self._settle()
         self._connection.consumed(self.number, len(data))
         return data
 
@@ -84,7 +85,7 @@ class Stream:
         self._connection.consumed(self.number, self._size)
         self._chunks.clear()
         self._size = 0
-        self._changed.set()
+        self._settle()
 
     async def feed(self, data: bytes, fin: bool) -> None:
         """Called by the connection; waits while there is no room."""
@@ -94,18 +95,27 @@ class Stream:
             self._chunks.append(data)
             self._size += len(data)
         self._ended = self._ended or fin
-        self._changed.set()
-        while self._size > _ROOM and not self._discarding and not self._lost:
-            self._changed.clear()
+        self._settle()
+        while not self._writable.is_set():
             try:
-                await asyncio.wait_for(self._changed.wait(), _PING_AFTER)
+                await asyncio.wait_for(self._writable.wait(), _PING_AFTER)
             except TimeoutError:
                 self._connection.ping()
 
     def end(self) -> None:
         """Called by the connection when the stream is lost."""
         self._ended = self._lost = True
-        self._changed.set()
+        self._settle()
+
+    def _settle(self) -> None:
+        for event, holds in (
+            (self._readable, bool(self._chunks) or self._ended),
+            (self._writable, self._size <= _ROOM or self._discarding or self._lost),
+        ):
+            if holds:
+                event.set()
+            else:
+                event.clear()
 
 
 class Connection:
