@@ -10,7 +10,7 @@ import click
 from corral.app import detach as detaching
 from corral.app import options
 from corral.app.config import CellConfig, Engine, prepare_data_dir
-from corral.app.membership import Identity, Membership, fetch_authority
+from corral.app.membership import AGENT_PORT, Membership, enrol
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.app.up import Checklist, preflight, serve
 from corral.base.clock import SystemClock
@@ -29,6 +29,14 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 @click.option("--ca-hash", "pin", metavar="HASH", help="The hash of the cell's authority: sha256:...")
 @click.option("--name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
 @click.option("--address", default="", metavar="IP", help="By which servers reach it; that of the default route.")
+@click.option(
+    "--port",
+    default=AGENT_PORT,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Where servers reach its agent; 0 is any free port.",
+)
 @click.option("--labels", default="", metavar="K=V,...", help="Labels of the machine.")
 @click.option("--taints", default="", metavar="K=V:EFFECT,...", help="Taints of the machine.")
 @click.option("--capacity", default="", metavar="R=N,...", help="What pods may have, for example cpu=4,memory=8Gi.")
@@ -41,6 +49,7 @@ def command(
     pin: str | None,
     name: str,
     address: str,
+    port: int,
     labels: str,
     taints: str,
     capacity: str,
@@ -62,9 +71,9 @@ def command(
         membership = Membership.load(config.data_dir)
         if server is not None:
             wanted = Membership(
-                server.rstrip("/"), config.machine, _labels(labels), _taints(taints), _capacity(capacity), address
+                server.rstrip("/"), config.machine, _labels(labels), _taints(taints), _capacity(capacity), address, port
             )
-            membership = _enrol(config, wanted, token, pin, membership)
+            membership = _enrolled(config, wanted, token, pin, membership)
         elif membership is None:
             raise CorralError(
                 "cannot start: this machine has joined no cell", "make the line to join with: corral token create"
@@ -85,7 +94,7 @@ def _serve(config: CellConfig, membership: Membership) -> int:
     return serve(config, partial(running_machine, config, membership), ready="machine ready")
 
 
-def _enrol(
+def _enrolled(
     config: CellConfig, wanted: Membership, token: str | None, pin: str | None, present: Membership | None
 ) -> Membership:
     """Get this machine's first certificate, unless it has one of this very cell and name.
@@ -108,16 +117,8 @@ def _enrol(
             f"cannot join with {config.data_dir}: a cell of its own lives there", "choose another --data-dir"
         )
     preflight(Checklist())
-    clock = SystemClock()
-    identity = Identity(config.data_dir / "pki", wanted, clock)
-
-    async def introduce() -> None:
-        authority = await fetch_authority(wanted.server, pin, clock)
-        await identity.introduce(authority, token)
-
     with sole_owner(config):
-        asyncio.run(introduce())
-        wanted.save(config.data_dir)
+        asyncio.run(enrol(config.data_dir, wanted, token, pin, SystemClock()))
     return wanted
 
 

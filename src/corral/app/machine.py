@@ -88,7 +88,7 @@ async def running_machine(
             node_name=membership.name,
             directory=config.agent_dir,
             address=address,
-            port=0,
+            port=membership.port,
             listen=address,
             capacity=membership.capacity,
             labels=membership.labels,

@@ -37,6 +37,8 @@ from corral.kinds.types import Obj
 
 _log = logging.getLogger(__name__)
 
+AGENT_PORT: Final = 10250
+"""The kubelet's."""
 CLIENT_SIGNER: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING_SIGNER: Final = "kubernetes.io/kubelet-serving"
 _GROUPS: Final = ("system:nodes",)
@@ -57,6 +59,10 @@ class Membership:
     capacity: dict[str, int]
     address: str
     """By which the servers reach the machine; that of its default route if empty."""
+    port: int = AGENT_PORT
+    """Where the agent listens; 0 is any free port."""
+    servers: tuple[str, ...] = ()
+    """All servers of the cell, as last heard of it; only the one that it joined by, if empty."""
 
     @staticmethod
     def load(directory: Path) -> "Membership | None":
@@ -67,15 +73,27 @@ class Membership:
         """
         path = directory / MEMBER_FILE
         try:
-            return Membership(**json.loads(path.read_text()))
+            found = json.loads(path.read_text())
+            return Membership(**{**found, "servers": tuple(found.get("servers", ()))})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CorralError(f"cannot read {path}: {error}", f"remove it and join again: rm {path}") from error
 
     def save(self, directory: Path) -> None:
         """Write it, all or nothing."""
         write_private(directory / MEMBER_FILE, json.dumps(asdict(self), indent=2).encode())
+
+
+async def enrol(directory: Path, wanted: Membership, token: str, pin: str, clock: Clock) -> None:
+    """Join: trust the authority whose hash is `pin`, get the first certificate with `token`, remember both.
+
+    Raises:
+        CorralError: what is refused or cannot be reached, and what to do.
+    """
+    authority = await fetch_authority(wanted.server, pin, clock)
+    await Identity(directory / "pki", wanted, clock).introduce(authority, token)
+    wanted.save(directory)
 
 
 async def fetch_authority(server: str, pin: str, clock: Clock) -> bytes:
