@@ -98,7 +98,9 @@ def test_kubectl_asks(kubectl: Kubectl) -> None:
     assert "yes" in kubectl("auth", "can-i", "create", "pods")
     assert "no" in kubectl("auth", "can-i", "create", "pods", "--as=jane", fails=True)
     assert "*.*" in kubectl("auth", "can-i", "--list")
-    assert "default" in kubectl("get", "ns", "--chunk-size=1")
+    for name in ("a", "b", "c"):
+        kubectl("create", "configmap", name)
+    assert kubectl("get", "cm", "--chunk-size=1", "-o", "name").split() == [f"configmap/{name}" for name in "abc"]
 
 
 def test_the_kubernetes_client(api: Any, namespace: str) -> None:
