@@ -20,11 +20,12 @@ from corral.apiserver.server import ApiServer
 from corral.apiserver.source_collector import SourceCollector
 from corral.apiserver.sources import Sources
 from corral.app import extensions
+from corral.app.clock import process_clock
 from corral.app.config import CellConfig, machine_address
 from corral.app.manager import Manager
 from corral.app.server import running_server
 from corral.app.snapshots import Snapshots
-from corral.base.clock import Clock, SystemClock
+from corral.base.clock import Clock
 from corral.base.tasks import TaskStack
 from corral.client.client import Client
 from corral.kinds.resources import CONFIG_MAPS
@@ -72,7 +73,7 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         CorralError: a part is missing or cannot be used.
     """
     steps = _Steps(report)
-    clock = SystemClock()
+    clock = process_clock(config.data_dir)
     rng = random.SystemRandom()
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(running_server(config, clock, rng, steps.done))

@@ -9,11 +9,11 @@ import click
 
 from corral.app import detach as detaching
 from corral.app import options
+from corral.app.clock import process_clock
 from corral.app.config import CellConfig, Engine, prepare_data_dir
 from corral.app.membership import AGENT_PORT, Membership, enrol
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.app.up import Checklist, preflight, serve
-from corral.base.clock import SystemClock
 from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.kinds.podspec import amount
@@ -118,7 +118,7 @@ def _enrolled(
         )
     preflight(Checklist())
     with sole_owner(config):
-        asyncio.run(enrol(config.data_dir, wanted, token, pin, SystemClock()))
+        asyncio.run(enrol(config.data_dir, wanted, token, pin, process_clock(config.data_dir)))
     return wanted
 
 

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from corral.agent.agent import Agent, AgentConfig
+from corral.app.clock import process_clock
 from corral.app.config import CellConfig
 from corral.app.membership import Identity, Membership
 from corral.app.runtime import open_runtime
-from corral.base.clock import SystemClock
 from corral.base.errors import CorralError
 from corral.base.tasks import TaskStack
 from corral.client.client import Client
@@ -73,7 +73,7 @@ async def running_machine(
         CorralError: its certificates cannot be used.
     """
     began = time.monotonic()
-    clock, rng = SystemClock(), random.SystemRandom()
+    clock, rng = process_clock(config.data_dir), random.SystemRandom()
     identity = Identity(config.data_dir / "pki", membership, clock)
     address = identity.address
     server = urlsplit(membership.server)

@@ -1,12 +1,16 @@
 """This machine's container runtime, as a cell's configuration has it."""
 
 from corral.agent.runtime.oci import OciRuntime, choose
+from corral.app.clock import process_clock
 from corral.app.config import CellConfig
-from corral.base.clock import SystemClock
 
 
 def open_runtime(config: CellConfig) -> OciRuntime:
     """The runtime of a cell; call its `open` before use."""
     return OciRuntime(
-        config.agent_dir, network=choose(config.name), clock=SystemClock(), cell=config.name, engine=config.engine
+        config.agent_dir,
+        network=choose(config.name),
+        clock=process_clock(config.data_dir),
+        cell=config.name,
+        engine=config.engine,
     )
