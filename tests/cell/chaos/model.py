@@ -150,7 +150,8 @@ def broken_jobs(jobs: Iterable[JobEnd], journal: Sequence[Line], faults: Sequenc
         missing = sorted({str(index) for index in range(job.completions)} - done, key=int)
         found += [f"job {job.name}: the work of index {index} was never done" for index in missing]
         times = Counter((line.event, line.uid) for line in runs)
-        found += [f"job {job.name}: pod {uid}: {count} times {event}" for (event, uid), count in times.items() if count > 1]
+        twice = [(event, uid, count) for (event, uid), count in times.items() if count > 1]
+        found += [f"job {job.name}: pod {uid}: {count} times {event}" for event, uid, count in twice]
         found += [f"job {job.name}: {reason}" for reason in _needless(runs, faults)]
     return found
 
@@ -223,7 +224,7 @@ def _elsewhere(nodes: Collection[str], fault: Fault, replicas: int) -> bool:
 
 
 def _moves(app: str, fault: Fault, journal: Iterable[Line]) -> list[float]:
-    """For each ordinal that was on the machine of `fault`: seconds until it began elsewhere, if before the fault's end."""
+    """For each ordinal that was on the machine of `fault`: seconds until it began elsewhere, within the fault."""
     last: dict[str, str] = {}
     found: dict[str, float] = {}
     for line in sorted((line for line in journal if line.app == app and line.event == "start"), key=lambda x: x.at):

@@ -35,7 +35,7 @@ def test_no_more_fails_than_the_cell_bears(inventory: Inventory, seed: int, seco
     assert {fault.sort for fault in faults} <= inventory.sorts
     for fault in faults:
         assert fault.target in inventory.targets(fault.sort)
-        assert 0 < fault.lasts
+        assert fault.lasts > 0
         assert fault.ends <= seconds
         assert not any(
             one.target == fault.target and one.at < fault.ends and fault.at < one.ends
