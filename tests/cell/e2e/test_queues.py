@@ -6,6 +6,7 @@ from .conftest import Cell
 
 MANIFEST = Path(__file__).parents[3] / "examples/manifests/queue.yaml"
 RUN = ("run", "-q", "-d", "--cpu", "100m", "--memory", "64Mi")
+READY = "--for=jsonpath={.status.ready}=1"
 
 
 def test_programs_wait_run_make_way_and_come_back(cell: Cell, tmp_path: Path) -> None:
@@ -14,7 +15,7 @@ def test_programs_wait_run_make_way_and_come_back(cell: Cell, tmp_path: Path) ->
     for number in range(3):
         program = ("sh", "-c", "trap 'exit 143' TERM; for i in $(seq 80); do sleep 0.1; done")
         cell.corral(*RUN, "--queue", "red", "--name", f"red-{number}", "--", *program, cwd=tmp_path)
-    cell.kubectl("wait", "--for=condition=ready", "pod", "-l", "job-name in (red-0, red-1)", "--timeout=30s")
+    cell.kubectl("wait", READY, "job/red-0", "job/red-1", "--timeout=30s")
     story = cell.corral("queue", "job/red-2").stdout
     assert "job/red-2 waits in localqueue/red (ClusterQueue red): position 1" in story
     assert "needs 100m cpu of flavor any: quota 100m, used 200m, free 0" in story
@@ -23,7 +24,7 @@ def test_programs_wait_run_make_way_and_come_back(cell: Cell, tmp_path: Path) ->
     assert cell.get("pods", "-l", "job-name=red-2")["items"] == []
 
     cell.corral(*RUN, "--queue", "blue", "--name", "blue-0", "--", "sleep", "3", cwd=tmp_path)
-    cell.kubectl("wait", "--for=condition=ready", "pod", "-l", "job-name=blue-0", "--timeout=30s")
+    cell.kubectl("wait", READY, "job/blue-0", "--timeout=30s")
     conditions = {
         item["metadata"]["ownerReferences"][0]["name"]: {one["type"]: one for one in item["status"]["conditions"]}
         for item in cell.get("workloads.kueue.x-k8s.io")["items"]
