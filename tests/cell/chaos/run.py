@@ -1,0 +1,232 @@
+"""One run: start the world, let it be used while it breaks by plan, mend it, see that it heals, check, clean up."""
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from corral.client.client import Client
+from corral.client.kubeconfig import load
+from corral.kinds import conditions
+from corral.kinds.resources import CONFIG_MAPS, DEPLOYMENTS, JOBS, NODES, PODS, SERVICES, STATEFUL_SETS
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj, Resource
+
+from . import workloads
+from .client import NAMESPACE, Users, read_all, wall_clock
+from .model import Figures, History, figures, violations
+from .plan import Fault, plan
+from .world import World
+
+_SETTLE_SECONDS: Final = 90.0
+_START_SECONDS: Final = 60.0
+_SAME_SECONDS: Final = 10.0
+_JOB_EVERY: Final = 12.0
+_JOB_WORK: Final = 1.5
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    seed: int
+    history: History
+    figures: Figures
+    settled: float
+    """Seconds from the last fault's end until everything was as it should be."""
+    violations: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        written = len(self.history.writes) + len(self.history.appends)
+        return [
+            f"seed {self.seed}: {len(self.history.faults)} faults, {written} writes, {len(self.history.jobs)} jobs",
+            *self.figures.lines(),
+            f"healed {self.settled:.1f} s after the last fault",
+            *(f"VIOLATION: {what}" for what in self.violations),
+        ]
+
+
+def run(seed: int, seconds: float, *, pace: float, machines: int, say: Say) -> Report:
+    """Break a cell for so many seconds, a fault every `pace`; the same seed gives the same faults."""
+    directory = Path(tempfile.mkdtemp(prefix="x", dir="/tmp"))
+    world = World(directory, machines)
+    try:
+        world.start()
+        report = asyncio.run(_Run(world, seed, seconds, pace, say).all())
+        if report.violations:
+            _tell_logs(world, say)
+    except BaseException:
+        _tell_logs(world, say)
+        raise
+    finally:
+        left = world.stop()
+        shutil.rmtree(directory)
+    report.violations += [f"left behind: {where}: {sorted(what)}" for where, what in left.items()]
+    return report
+
+
+def _tell_logs(world: World, say: Say) -> None:
+    for directory in [server.data_dir for server in world.servers.values()]:
+        for log in [directory / "log" / "corral.log", *sorted(directory.glob("machines/*/log/corral.log"))]:
+            if log.exists():
+                say(f"--- {log}")
+                say("\n".join(log.read_text(errors="replace").splitlines()[-40:]))
+
+
+class _Run:
+    def __init__(self, world: World, seed: int, seconds: float, pace: float, say: Say) -> None:
+        self._world = world
+        self._seed = seed
+        self._plan = plan(world.inventory, seconds, pace, random.Random(seed))
+        self._seconds = seconds
+        self._say = say
+        self._history = History()
+        self._clients = [Client(load(server.kubeconfig).transport()) for server in world.servers.values()]
+
+    async def all(self) -> Report:
+        """Everything between start and stop of the world."""
+        try:
+            return await self._all()
+        finally:
+            for client in self._clients:
+                await client.close()
+
+    async def _all(self) -> Report:
+        self._now = wall_clock()
+        users = Users(self._clients, self._history, self._now, self._seed)
+        async with users.watching():
+            await self._deploy()
+            await self._until_well(_START_SECONDS)
+            began, self._now = time.time(), wall_clock()
+            users.restart(self._now)
+            async with users.using():
+                await self._break()
+            healed = await self._until_well(_SETTLE_SECONDS)
+            await self._same_everywhere(users)
+        await read_all(self._clients[1], self._history)
+        self._history.jobs = [workloads.ended(job) for job in (await self._clients[0].list(JOBS, NAMESPACE))["items"]]
+        self._history.journal = workloads.read_journal(self._world.witness, began)
+        found = violations(self._history)
+        return Report(self._seed, self._history, figures(self._history, [workloads.STATEFUL]), healed, found)
+
+    async def _deploy(self) -> None:
+        serving, service = workloads.deployment(self._world.witness)
+        await self._clients[0].create(DEPLOYMENTS, serving)
+        await self._clients[0].create(SERVICES, service)
+        await self._clients[0].create(STATEFUL_SETS, workloads.stateful_set(self._world.witness))
+
+    async def _break(self) -> None:
+        """Each fault at its time, and Jobs all the while."""
+        async with asyncio.TaskGroup() as group:
+            jobs = group.create_task(self._submit())
+            await asyncio.gather(*(group.create_task(self._fault(fault)) for fault in self._plan))
+            await asyncio.sleep(max(0.0, self._seconds - self._now()))
+            jobs.cancel()
+
+    async def _fault(self, planned: Fault) -> None:
+        await asyncio.sleep(max(0.0, planned.at - self._now()))
+        began = self._now()
+        self._say(str(planned))
+        mend = await asyncio.to_thread(self._world.begin, planned)
+        try:
+            await asyncio.sleep(max(0.0, began + planned.lasts - self._now()))
+        finally:
+            await asyncio.to_thread(mend)
+        took = self._now() - began
+        self._history.faults.append(Fault(began, planned.sort, planned.target, took, planned.shift))
+
+    async def _submit(self) -> None:
+        number = 0
+        while True:
+            number += 1
+            made = workloads.job(f"job-{number}", self._world.witness, _JOB_WORK)
+            await self._insist(JOBS, made)
+            await asyncio.sleep(_JOB_EVERY)
+
+    async def _insist(self, resource: Resource, obj: Obj) -> None:
+        """Create it, by whichever server answers."""
+        while True:
+            for client in self._clients:
+                try:
+                    async with asyncio.timeout(3):
+                        await client.create(resource, obj)
+                    return
+                except StatusError as error:
+                    if error.reason == "AlreadyExists":
+                        return
+                except OSError:
+                    pass
+            await asyncio.sleep(0.2)
+
+    async def _until_well(self, patience: float) -> float:
+        """Seconds until all is as it should be.
+
+        Raises:
+            AssertionError: it does not become so; with what is not.
+        """
+        began = self._now()
+        while wrong := await self._wrong():
+            if self._now() - began > patience:
+                raise AssertionError(f"after {patience:.0f} s: " + "; ".join(wrong))
+            await asyncio.sleep(0.2)
+        return self._now() - began
+
+    async def _wrong(self) -> list[str]:
+        """What is not as it should be."""
+        try:
+            async with asyncio.timeout(5):
+                client = self._clients[0]
+                nodes = (await client.list(NODES))["items"]
+                apps = [
+                    await client.get(DEPLOYMENTS, workloads.SERVING, NAMESPACE),
+                    await client.get(STATEFUL_SETS, workloads.STATEFUL, NAMESPACE),
+                ]
+                jobs = (await client.list(JOBS, NAMESPACE))["items"]
+                pods = (await client.list(PODS, NAMESPACE))["items"]
+        except (OSError, StatusError) as error:
+            return [f"the API does not answer: {error!r}"]
+        return [*_unwell_nodes(nodes, len(self._world.inventory.machines)), *_short(apps), *_unfinished(jobs, pods)]
+
+    async def _same_everywhere(self, users: Users) -> None:
+        """Every server's watch ends where the store is."""
+        for number, informer in enumerate(users.maps):
+            listed = await self._clients[number].list(CONFIG_MAPS, NAMESPACE)
+            there = _revisions(listed["items"])
+            deadline = self._now() + _SAME_SECONDS
+            while (seen := _revisions(informer.items())) != there:
+                assert self._now() < deadline, f"server {number}: a watch shows {seen}, a list {there}"
+                await asyncio.sleep(0.05)
+
+
+def _revisions(objects: Iterable[Obj]) -> dict[str, str]:
+    return {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in objects}
+
+
+def _unwell_nodes(nodes: list[Any], count: int) -> list[str]:
+    taints = [(node["metadata"]["name"], taint["key"]) for node in nodes for taint in node["spec"].get("taints") or ()]
+    found = [f"node {node['metadata']['name']} is not Ready" for node in nodes if not conditions.is_true(node, "Ready")]
+    found += [f"node {name} bears {key}" for name, key in taints]
+    return [*found, *([] if len(nodes) == count else [f"{len(nodes)} of {count} nodes"])]
+
+
+def _short(apps: list[Obj]) -> list[str]:
+    found = []
+    for app in apps:
+        status, wanted = app.get("status") or {}, app["spec"]["replicas"]
+        if (status.get("readyReplicas", 0), status.get("replicas", 0)) != (wanted, wanted):
+            found.append(f"{app['metadata']['name']} has {status.get('readyReplicas', 0)} of {wanted} replicas ready")
+    return found
+
+
+def _unfinished(jobs: list[Any], pods: list[Any]) -> list[str]:
+    found = [f"{job['metadata']['name']} is not complete" for job in jobs if not conditions.is_true(job, "Complete")]
+    going = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]]
+    return [*found, *(f"pod {name} is still going" for name in going)]
