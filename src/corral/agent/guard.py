@@ -28,27 +28,37 @@ class Guard:
         self._file = directory / FILE
         self._groups = list(groups)
         self._spare = spare
-        self._written: tuple[float | None, list[str]] | None = None
+        self._spared: list[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def watch(self, seconds: float | None) -> None:
         """From now on all is well for `seconds`, or for ever.
 
         Raises:
-            OSError: the file cannot be written; what it said before holds.
+            OSError: that cannot be said; what was said before holds.
         """
-        if seconds is None and self._written is None:
+        if seconds is None and self._spared is None:
             self._file.unlink(missing_ok=True)
             return
-        until = None if seconds is None else round(watchman.now() + seconds, 2)
-        said = (until, sorted(self._spare()))
-        if said != self._written:
-            fresh = self._file.with_name(self._file.name + ".new")
-            fresh.write_text(json.dumps({"until": until, "groups": self._groups, "spare": said[1]}))
-            fresh.replace(self._file)
-            self._written = said
-        if until is not None and self._groups and (self._process is None or self._process.poll() is not None):
+        until = 0 if seconds is None else max(1, round((watchman.now() + seconds) * 1e9))
+        spared = sorted(self._spare())
+        try:
+            if spared != self._spared or not self._file.exists():
+                self._write(spared, until)
+        except OSError:
+            # A disk may be full. To spare fewer than one might is safe, so what stands there still does.
+            if self._spared is None:
+                raise
+        os.utime(self._file, ns=(until, until))
+        if seconds is not None and self._groups and (self._process is None or self._process.poll() is not None):
             self._start()
+
+    def _write(self, spared: list[str], until: int) -> None:
+        fresh = self._file.with_name(self._file.name + ".new")
+        fresh.write_text(json.dumps({"groups": self._groups, "spare": spared}))
+        os.utime(fresh, ns=(until, until))
+        fresh.replace(self._file)
+        self._spared = spared
 
     def _start(self) -> None:
         command = [sys.executable, "-I", watchman.__file__, str(self._file)]

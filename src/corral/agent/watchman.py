@@ -4,10 +4,11 @@ An agent promises that what may run elsewhere is dead after a while of silence; 
 who is not the agent has to keep the promise. Run as `python -I watchman.py FILE` (the standard library only: a few
 megabytes). FILE, which the agent replaces, says
 
-    {"until": seconds of CLOCK_BOOTTIME or null, "groups": [directories that hold pod-UID groups], "spare": [UIDs]}
+    {"groups": [directories that hold pod-UID groups], "spare": [UIDs]}
 
-and FILE.pid names the newest watchman; an older one ends. It ends, too, when FILE is gone, or when it has killed and
-its agent is dead.
+and its time of modification says until when all is well, on CLOCK_BOOTTIME; zero is for ever. That time changes at
+once or not at all, and on a full disk too. FILE.pid names the newest watchman; an older one ends. It ends, too, when
+FILE is gone, or when it has killed and its agent is dead.
 """
 
 import json
@@ -56,18 +57,29 @@ def kill_all(said: dict[str, Any]) -> None:
         time.sleep(_DIE_SECONDS)
 
 
+def read(file: Path) -> tuple[dict[str, Any], float | None]:
+    """What FILE says, and until when all is well (None: for ever).
+
+    Raises:
+        OSError, ValueError: there is no such file, or it cannot be understood.
+    """
+    with file.open("rb") as opened:
+        until = os.fstat(opened.fileno()).st_mtime
+        return json.loads(opened.read()), until or None
+
+
 def watch(file: Path, agent: int) -> None:
     """Look again and again until there is nothing to watch any more."""
-    mine = file.with_name(file.name + ".pid")
-    mine.write_text(str(os.getpid()))
+    mine, me, named = file.with_name(file.name + ".pid"), str(os.getpid()), False
     while True:
+        named = named or name(mine, me)
         try:
-            said = json.loads(file.read_text())
-            if mine.read_text() != str(os.getpid()):
+            said, until = read(file)
+            if named and mine.read_text() != me:
                 return
         except (OSError, ValueError):
             return
-        left = None if said["until"] is None else said["until"] - now()
+        left = None if until is None else until - now()
         if left is not None and left <= 0:
             kill_all(said)
             if os.getppid() != agent:
@@ -76,6 +88,15 @@ def watch(file: Path, agent: int) -> None:
             return
         # A machine that slept finds out at the next look, not when its timer ends.
         time.sleep(_LOOK_SECONDS if left is None or left <= 0 else min(_LOOK_SECONDS, left))
+
+
+def name(file: Path, pid: str) -> bool:
+    """Say in `file` who is the newest; False if the disk is full: two that watch are better than none."""
+    try:
+        file.write_text(pid)
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """An agent that loses its server: what yields is killed in time, what stays goes on, and what is wanted comes back."""
 
-import json
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +13,6 @@ import pytest
 from corral.agent import watchman
 from corral.agent.guard import FILE, Guard
 from corral.kinds.health import DEFAULT, FENCED, PROMISE, SILENCE, TERMS, write_terms
-from corral.kinds.types import Obj
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/m1"
 STAYS = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
@@ -177,8 +176,36 @@ def _until_written(file: Path, text: str) -> None:
 def test_the_file_says_what_the_watchman_reads(tmp_path: Path) -> None:
     guard = Guard(tmp_path, [], lambda: ["b", "a"])
     guard.watch(5.0)
-    said: Obj = json.loads((tmp_path / FILE).read_text())
-    assert said["spare"] == ["a", "b"]
-    assert 0 < said["until"] - watchman.now() < 5.1
+    said, until = watchman.read(tmp_path / FILE)
+    assert said == {"groups": [], "spare": ["a", "b"]}
+    assert until is not None
+    assert 0 < until - watchman.now() < 5.1
     guard.watch(None)
-    assert json.loads((tmp_path / FILE).read_text())["until"] is None
+    assert watchman.read(tmp_path / FILE) == (said, None)
+
+
+def test_a_full_disk_does_not_keep_all_from_being_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spared = ["a"]
+    guard = Guard(tmp_path, [], lambda: spared)
+    guard.watch(5.0)
+    _fill(monkeypatch)
+    spared.append("b")
+    guard.watch(50.0)
+    said, until = watchman.read(tmp_path / FILE)
+    assert said["spare"] == ["a"]
+    assert until is not None
+    assert until - watchman.now() > 40
+    with pytest.raises(OSError, match="No space"):
+        Guard(tmp_path / "new", [], list).watch(5.0)
+    monkeypatch.undo()
+    guard.watch(50.0)
+    assert watchman.read(tmp_path / FILE)[0]["spare"] == ["a", "b"]
+
+
+def _fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes a file finds no space for it."""
+
+    def write(self: Path, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_text", write)
