@@ -1,7 +1,7 @@
 """The real parts, and how each is broken and mended: three etcd members, two servers, machines in network namespaces.
 
-Every process is of its own and is hit from outside, as the world hits it. Machines have their data on small file systems,
-so that a disk can be full without anybody else's noticing.
+Every process is of its own and is hit from outside, as the world hits it. Machines keep their data on small file
+systems, so that a disk can be full without anybody else noticing.
 """
 
 import contextlib
