@@ -26,10 +26,13 @@ from corral.agent.images import ImageKeeper
 from corral.agent.images_door import image_routes
 from corral.agent.layout import Layout
 from corral.agent.lease import Hooks, LeaseKeeper
-from corral.agent.node import NodeSpec, labels_of
+from corral.agent.node import NodeSpec, announcement, labels_of
 from corral.agent.objects import ObjectCache, TokenCache
 from corral.agent.operations import Services
 from corral.agent.pod_files import PodFiles
+from corral.agent.problems.api import Finding
+from corral.agent.problems.sources import Sources, Surroundings, machine_sources
+from corral.agent.problems.watch import ProblemWatch
 from corral.agent.registration import Registration
 from corral.agent.rotation import LogRotator
 from corral.agent.runtime.api import Container, ContainerState, Runtime, Sandbox
@@ -43,6 +46,7 @@ from corral.agent.volumes.reclaimer import VolumeReclaimer
 from corral.agent.worker import PodWorker
 from corral.base.clock import Clock, parse_rfc3339
 from corral.base.tasks import TaskStack
+from corral.client.api import ApiRequest
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.kinds.health import yields
@@ -89,6 +93,7 @@ class Agent:
     Args:
         client: the API as `system:node:NAME`.
         server_context: TLS of the agent's own server, verifying client certificates against the cell's CA.
+        sources: what may be wrong with the machine.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class Agent:
         rng: random.Random,
         server_context: ssl.SSLContext | None,
         fetch_source: SourceFetcher,
+        sources: Sources = machine_sources,
     ) -> None:
         self.config = config
         self.runtime = runtime
@@ -119,7 +125,8 @@ class Agent:
         self._informer = Informer(
             client, PODS, field_selector=f"spec.nodeName={config.node_name}", clock=clock, rng=rng
         )
-        self._registration = Registration(client, runtime, self._machine, config.directory, clock)
+        self._problems = ProblemWatch(sources(self._around()), clock, self._found_out)
+        self._registration = Registration(client, runtime, self._machine, clock, lambda: self._problems.findings)
         self._fence = Fence()
         self._guard = Guard(config.directory, config.groups, self._spared)
         hooks = Hooks(self._registration.missed, self._fence_shut, self._reopen_fence, self._guard.watch)
@@ -176,6 +183,8 @@ class Agent:
             stack.push_async_callback(self._server.stop)
             tasks.start(self._hear_exits(exits), "container exits")
             tasks.start(self._events.run(), "agent events")
+            stack.push_async_callback(self._problems.close)
+            await self._problems.start()
             spec = self._node_spec()
             await self._registration.register(spec)
             # Whatever is listed from here on is listed after a renewal: it is not what the server has given up.
@@ -242,6 +251,24 @@ class Agent:
             elif uid in self._found:
                 sandbox, mine = self._found[uid]
                 self._found[uid] = (sandbox, [found for found in mine if found.id != container.id] + [container])
+
+    # What is wrong with the machine.
+
+    def _around(self) -> Surroundings:
+        config = self.config
+        memory = self._machine.allocatable.get("memory", 0)
+        return Surroundings(config.directory, memory, config.groups, self.runtime, self._date, self._clock)
+
+    async def _date(self) -> str:
+        return (await self._client.transport.call(ApiRequest("GET", "/version"))).date
+
+    def _found_out(self, before: Finding | None, now: Finding) -> None:
+        self._registration.changed()
+        told = announcement(before, now)
+        if told is not None:
+            logger.warning("node %s: %s: %s", self.config.node_name, told[1], told[2])
+            if self._registration.node:
+                self._events.record(self._registration.node, *told)
 
     # What the API says.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from corral.agent.machine import Machine
+from corral.agent.problems.api import Finding
 from corral.agent.runtime.api import Image
 from corral.base.clock import rfc3339
 from corral.base.quantities import format_bytes, format_milli
@@ -14,21 +15,7 @@ from corral.kinds.types import Obj
 KUBELET_VERSION = "v1.36.0"
 _MOST_IMAGES = 50
 _MOST_NAMES = 5
-_MEMORY_FLOOR = 100 << 20
-"""Below this much available memory the machine is under pressure (the kubelet's eviction threshold)."""
-DISK_PRESSURE = 0.9
-_PIDS_SHARE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What conditions are made of. Shares are 0 to 1."""
-
-    memory_available: int
-    disk_used: float
-    processes: int
-    process_limit: int
-    runtime_error: str = ""
+RUNTIME = "RuntimeUnhealthy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +71,14 @@ def new_node(machine: Machine, spec: NodeSpec) -> Obj:
     return node
 
 
-def status(machine: Machine, spec: NodeSpec, health: Health, images: Sequence[Image], old: Obj, now: datetime) -> Obj:
-    """The Node's status; conditions keep their transition times from `old`."""
+def status(
+    machine: Machine, spec: NodeSpec, found: Sequence[Finding], images: Sequence[Image], old: Obj, now: datetime
+) -> Obj:
+    """What the agent says of the Node; conditions keep their transition times from the status `old`."""
     return {
         "capacity": {name: quantity(name, amount) for name, amount in machine.capacity.items()},
         "allocatable": {name: quantity(name, amount) for name, amount in machine.allocatable.items()},
-        "conditions": conditions(health, old, now),
+        "conditions": conditions(found, old, now),
         "addresses": [
             *({"type": "InternalIP", "address": address} for address in machine.addresses),
             {"type": "Hostname", "address": machine.name},
@@ -109,41 +98,32 @@ def status(machine: Machine, spec: NodeSpec, health: Health, images: Sequence[Im
     }
 
 
-def conditions(health: Health, old: Obj, now: datetime) -> list[Obj]:
-    """MemoryPressure, DiskPressure, PIDPressure, Ready."""
-    low_memory = health.memory_available < _MEMORY_FLOOR
-    full_disk = health.disk_used > DISK_PRESSURE
-    many = health.processes > health.process_limit * _PIDS_SHARE
+def conditions(found: Sequence[Finding], old: Obj, now: datetime) -> list[Obj]:
+    """What was found, and Ready, which no machine is whose runtime does not answer."""
     before = {condition["type"]: condition for condition in old.get("conditions") or ()}
-    told = [
-        ("MemoryPressure", low_memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory"),
-        ("DiskPressure", full_disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk"),
-        ("PIDPressure", many, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "PID"),
-    ]
-    found = []
-    for type_, bad, bad_reason, good_reason, what in told:
-        message = f"kubelet has {'insufficient' if bad else 'sufficient'} {what} available"
-        if type_ == "DiskPressure":
-            message = f"kubelet has {'' if bad else 'no '}disk pressure"
-        found.append(_condition(type_, bad, bad_reason if bad else good_reason, message, before, now))
-    ready = not health.runtime_error
-    message = health.runtime_error or "kubelet is posting ready status"
-    found.append(_condition("Ready", ready, "KubeletReady" if ready else "KubeletNotReady", message, before, now))
-    return found
+    down = next((one for one in found if one.type == RUNTIME and one.trouble), None)
+    ready = Finding("Ready", True, "KubeletReady", "kubelet is posting ready status")
+    if down is not None:
+        ready = Finding("Ready", False, "KubeletNotReady", down.message)
+    return [_condition(one, before.get(one.type), now) for one in (*found, ready)]
 
 
-def _condition(type_: str, value: bool, reason: str, message: str, before: Mapping[str, Obj], now: datetime) -> Obj:
-    status_ = "True" if value else "False"
-    old = before.get(type_)
+def _condition(finding: Finding, old: Obj | None, now: datetime) -> Obj:
+    status_ = {True: "True", False: "False", None: "Unknown"}[finding.trouble]
     changed = old is None or old.get("status") != status_
     return {
-        "type": type_,
+        "type": finding.type,
         "status": status_,
         "lastHeartbeatTime": rfc3339(now),
         "lastTransitionTime": rfc3339(now) if changed or old is None else old.get("lastTransitionTime"),
-        "reason": reason,
-        "message": message,
+        "reason": finding.reason,
+        "message": finding.message,
     }
+
+
+def patch(status_: Obj) -> Obj:
+    """The strategic merge patch that makes a Node say `status_`; conditions of other types are others' to write."""
+    return {"status": {**status_, "addresses": [*status_["addresses"], {"$patch": "replace"}]}}
 
 
 def significant(status_: Obj) -> Obj:
@@ -153,3 +133,22 @@ def significant(status_: Obj) -> Obj:
         for condition in status_["conditions"]
     ]
     return {**status_, "conditions": plain}
+
+
+def announcement(before: Finding | None, now: Finding) -> tuple[str, str, str] | None:
+    """The event (type, reason, message) that a change is worth: an end of trouble, or a beginning."""
+    was = before is not None and before.trouble
+    if now.trouble:
+        return None if was else ("Warning", _EVENTS.get((now.type, True), now.reason), now.message)
+    return ("Normal", _EVENTS.get((now.type, False), now.reason), now.message) if was and now.trouble is False else None
+
+
+# The kubelet's words for what it tells of its Node.
+_EVENTS = {
+    ("MemoryPressure", True): "NodeHasInsufficientMemory",
+    ("MemoryPressure", False): "NodeHasSufficientMemory",
+    ("DiskPressure", True): "NodeHasDiskPressure",
+    ("DiskPressure", False): "NodeHasNoDiskPressure",
+    ("PIDPressure", True): "NodeHasInsufficientPID",
+    ("PIDPressure", False): "NodeHasSufficientPID",
+}

@@ -3,16 +3,15 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from corral.agent import machine as facts
 from corral.agent.machine import Machine
-from corral.agent.node import Health, NodeSpec, new_node, significant, status
+from corral.agent.node import NodeSpec, new_node, patch, significant, status
+from corral.agent.problems.api import Finding
 from corral.agent.runtime.api import Image, Runtime, RuntimeFailure
 from corral.agent.waiting import wait
 from corral.base.backoff import Backoff
 from corral.base.clock import Clock
-from corral.client.api import MERGE_PATCH
+from corral.client.api import MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from corral.client.client import Client
 from corral.kinds.resources import NODES
 from corral.kinds.status import StatusError
@@ -26,14 +25,21 @@ _RETRY = Backoff(initial=0.2, maximum=7.0)
 
 
 class Registration:
-    """The machine's Node in the API."""
+    """The machine's Node in the API; `findings` is what its conditions are made of."""
 
-    def __init__(self, client: Client, runtime: Runtime, machine: Machine, directory: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        runtime: Runtime,
+        machine: Machine,
+        clock: Clock,
+        findings: Callable[[], Sequence[Finding]],
+    ) -> None:
         self._client = client
         self._runtime = runtime
         self._machine = machine
-        self._directory = directory
         self._clock = clock
+        self._findings = findings
         self._written: Obj = {}
         self._due = asyncio.Event()
         self.node: Obj = {}
@@ -70,8 +76,8 @@ class Registration:
             if lacking:
                 missing[field] = lacking
         if missing:
-            patch = {"metadata": missing}
-            self.node = await self._client.patch(NODES, self._machine.name, patch, kind=MERGE_PATCH)
+            lacks = {"metadata": missing}
+            self.node = await self._client.patch(NODES, self._machine.name, lacks, kind=MERGE_PATCH)
         self._written = {}
 
     async def keep_status(self, spec: NodeSpec, beat: Callable[[], None] = lambda: None) -> None:
@@ -100,21 +106,24 @@ class Registration:
         self._written = {}
         self._due.set()
 
+    def changed(self) -> None:
+        """Something was found: report it at once."""
+        self._due.set()
+
     async def _report(self, spec: NodeSpec) -> None:
         await self._write(await self._status(spec))
 
     async def _status(self, spec: NodeSpec) -> Obj:
         images: Sequence[Image] = ()
-        trouble = ""
         try:
             images = await self._runtime.images.list()
         except (RuntimeFailure, OSError) as error:
-            trouble = f"container runtime is down: {error}"
-        processes, limit = facts.processes()
-        health = Health(facts.memory_available(), facts.disk_used_share(self._directory), processes, limit, trouble)
-        return status(self._machine, spec, health, images, self.node.get("status") or {}, self._clock.now())
+            logger.warning("cannot list the images of node %s: %s", self._machine.name, error)
+        old = self.node.get("status") or {}
+        return status(self._machine, spec, self._findings(), images, old, self._clock.now())
 
     async def _write(self, fresh: Obj) -> None:
-        patch = {"status": fresh}
-        self.node = await self._client.patch(NODES, self._machine.name, patch, kind=MERGE_PATCH, subresource="status")
+        self.node = await self._client.patch(
+            NODES, self._machine.name, patch(fresh), kind=STRATEGIC_MERGE_PATCH, subresource="status"
+        )
         self._written = significant(fresh)

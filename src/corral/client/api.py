@@ -37,6 +37,8 @@ class ApiResponse:
     status: int
     body: bytes
     content_type: str = JSON
+    date: str = ""
+    """The server's time (HTTP's `Date`); empty within one process."""
 
 
 class WatchEvent(NamedTuple):

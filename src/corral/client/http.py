@@ -85,7 +85,8 @@ class HttpTransport:
                     timeout=timeout,
                     server_hostname=self._server_name,
                 ) as response:
-                    return ApiResponse(response.status, await response.read(), response.content_type)
+                    date = response.headers.get("Date", "")
+                    return ApiResponse(response.status, await response.read(), response.content_type, date)
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise self._unreachable(error) from error
 

@@ -35,6 +35,10 @@ class FakeClock:
         heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._order), future))
         await future
 
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward (or back), as a person or a time service does; nobody wakes."""
+        self._start += timedelta(seconds=seconds)
+
     @property
     def sleepers(self) -> int:
         """How many tasks wait for time to pass."""

@@ -377,6 +377,9 @@ class FakeRuntime:
         """Containers run on; `stop_all()` ends them."""
         self._called("close", "")
 
+    async def check(self) -> None:
+        self._called("check", "")
+
     def stop_all(self) -> None:
         """End every program and remove the directory: the end of a test."""
         for held in self._held.values():

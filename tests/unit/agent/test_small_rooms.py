@@ -12,7 +12,8 @@ from corral.agent.admission import admit, matches_node
 from corral.agent.gc import ENDED_SANDBOXES, Seen, unused, waste
 from corral.agent.images import auths_in, pull_policy, registry_of
 from corral.agent.machine import Machine, allocatable
-from corral.agent.node import Health, NodeSpec, conditions, labels_of, new_node, significant, status
+from corral.agent.node import NodeSpec, announcement, conditions, labels_of, new_node, patch, significant, status
+from corral.agent.problems.api import Finding
 from corral.agent.runtime.api import Container, ContainerState, Image, ImageAuth, Sandbox
 from corral.agent.status_writer import difference
 from corral.kinds.types import Obj
@@ -131,6 +132,8 @@ def test_unused_images_go_largest_first_and_host_stays() -> None:
 MACHINE = Machine(
     "m1", ("192.0.2.1",), {"cpu": 2000, "memory": 1 << 30, "pods": 250}, {"cpu": 1900}, {"architecture": "amd64"}
 )
+WELL = Finding("DiskPressure", False, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+LATER = NOW + timedelta(minutes=1)
 SPEC = NodeSpec({"disk": "ssd"}, [{"key": "k", "effect": "NoSchedule"}], 10250, "corral+fake://1")
 
 
@@ -139,32 +142,56 @@ def test_the_node() -> None:
     assert node["metadata"]["labels"] == labels_of(MACHINE, {"disk": "ssd"})
     assert node["metadata"]["labels"]["kubernetes.io/arch"] == "amd64"
     assert node["spec"]["taints"]
-    told = status(MACHINE, SPEC, Health(1 << 30, 0.5, 10, 1000), [Image("i", ("x:1",), 5, {})], {}, NOW)
+    told = status(MACHINE, SPEC, [WELL], [Image("i", ("x:1",), 5, {})], {}, NOW)
     assert told["capacity"] == {"cpu": "2", "memory": "1Gi", "pods": "250"}
     assert told["images"] == [{"names": ["x:1"], "sizeBytes": 5}]
     assert told["addresses"][0] == {"type": "InternalIP", "address": "192.0.2.1"}
 
 
+def test_conditions_are_what_was_found_and_ready() -> None:
+    down = Finding("RuntimeUnhealthy", True, "RuntimeDoesNotAnswer", "container runtime is down: gone")
+    blind = Finding("DiskErrors", None, "CannotTell", "Permission denied")
+    told = {one["type"]: one for one in conditions([WELL, blind], {}, NOW)}
+    assert {type_: one["status"] for type_, one in told.items()} == {
+        "DiskPressure": "False",
+        "DiskErrors": "Unknown",
+        "Ready": "True",
+    }
+    later = {one["type"]: one for one in conditions([WELL, down], {"conditions": [*told.values()]}, LATER)}
+    assert (later["Ready"]["status"], later["Ready"]["message"]) == ("False", down.message)
+    assert later["Ready"]["lastTransitionTime"] == later["Ready"]["lastHeartbeatTime"]
+    assert later["DiskPressure"]["lastTransitionTime"] == told["DiskPressure"]["lastTransitionTime"]
+
+
+def test_conditions_of_others_are_left_alone() -> None:
+    told = patch(status(MACHINE, SPEC, [WELL], [], {}, NOW))
+    assert {one["type"] for one in told["status"]["conditions"]} == {"DiskPressure", "Ready"}
+    assert told["status"]["addresses"][-1] == {"$patch": "replace"}
+
+
 @pytest.mark.parametrize(
-    ("health", "bad"),
+    ("before", "now", "event"),
     [
-        (Health(1 << 30, 0.5, 10, 1000), set()),
-        (Health(1 << 20, 0.5, 10, 1000), {"MemoryPressure"}),
-        (Health(1 << 30, 0.95, 10, 1000), {"DiskPressure"}),
-        (Health(1 << 30, 0.5, 990, 1000), {"PIDPressure"}),
-        (Health(1 << 30, 0.5, 10, 1000, "runtime is down"), {"Ready"}),
+        (None, False, None),
+        (None, True, ("Warning", "NodeHasDiskPressure")),
+        (False, True, ("Warning", "NodeHasDiskPressure")),
+        (True, True, None),
+        (True, None, None),
+        (True, False, ("Normal", "NodeHasNoDiskPressure")),
+        (False, None, None),
     ],
 )
-def test_conditions(health: Health, bad: set[str]) -> None:
-    found = conditions(health, {}, NOW)
-    healthy = {"MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "Ready": "True"}
-    assert {item["type"] for item in found if item["status"] != healthy[item["type"]]} == bad
+def test_trouble_is_announced_when_it_begins_and_ends(
+    before: bool | None, now: bool | None, event: tuple[str, str] | None
+) -> None:
+    found = [Finding("DiskPressure", trouble, "R", "m") for trouble in (before, now)]
+    told = announcement(found[0] if before is not None else None, found[1])
+    assert (told and told[:2]) == event
 
 
 def test_a_heartbeat_alone_is_not_significant() -> None:
-    health = Health(1 << 30, 0.5, 10, 1000)
-    first = status(MACHINE, SPEC, health, [], {}, NOW)
-    later = status(MACHINE, SPEC, health, [], first, NOW + timedelta(minutes=1))
+    first = status(MACHINE, SPEC, [WELL], [], {}, NOW)
+    later = status(MACHINE, SPEC, [WELL], [], first, LATER)
     assert first != later
     assert significant(first) == significant(later)
 

@@ -260,6 +260,13 @@ class Runtime(Protocol):
     async def close(self) -> None:
         """Let go of everything; containers run on."""
 
+    async def check(self) -> None:
+        """Ask everything that containers are made with whether it is there and answers; makes nothing.
+
+        Raises:
+            RuntimeFailure, OSError: something does not.
+        """
+
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox: ...
 
     async def remove_sandbox(self, sandbox_id: str) -> None:

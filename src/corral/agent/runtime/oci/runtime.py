@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from corral.agent.runtime import spawn
 from corral.agent.runtime.api import (
     Container,
     ContainerSpec,
@@ -20,8 +21,8 @@ from corral.agent.runtime.api import (
     Usage,
 )
 from corral.agent.runtime.images.machine_images import MachineImages
+from corral.agent.runtime.oci import conmon, machine
 from corral.agent.runtime.oci import engine as engines
-from corral.agent.runtime.oci import machine
 from corral.agent.runtime.oci.cgroups import Cgroups
 from corral.agent.runtime.oci.containers import Containers
 from corral.agent.runtime.oci.network import Network, NetworkConfig
@@ -102,6 +103,16 @@ class OciRuntime:
         if self._containers is not None:
             await self._containers.close()
             self._layout.leave()
+
+    async def check(self) -> None:
+        if self._engine is None:
+            raise RuntimeFailure("RuntimeNotReady", "cannot use the runtime before open()")
+        for program in (self._engine.path, conmon.PROGRAM):
+            done = await spawn.run([program, "--version"])
+            if done.code:
+                raise RuntimeFailure("RuntimeNotReady", f"{program} does not work: {done.words}")
+        # Somebody may have unmounted the control groups, or removed the cell's own.
+        self._cgroups.prepare()
 
     def _sandbox(self, sandbox_id: str) -> SandboxSpec | None:
         """The spec of a sandbox that is ready."""

@@ -1,0 +1,114 @@
+"""ReadonlyFilesystem: a file system that should be written to cannot be, most often because the kernel took it away
+after an error of its disk.
+
+Two signs: a new file in the agent's own directory (`EROFS`, `EIO`, or no answer at all; a full disk is another matter),
+and any mount of a disk that is for writing while its file system is not. A person who mounts something read-only makes
+both read-only.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from corral.agent.problems.api import Finding, Sample, Source, persists
+
+_HOLD: Final = 60.0
+_ANSWER_SECONDS: Final = 20.0
+_BROKEN: Final = {errno.EROFS, errno.EIO, errno.ESHUTDOWN, errno.ENODEV, errno.ENXIO}
+_WRITABLE: Final = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs"}
+"""Others may be read-only by nature."""
+_PROBE: Final = ".writable"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Why the agent's directory cannot be written (empty: it can), and mounts that were taken away."""
+
+    error: str = ""
+    lost: tuple[str, ...] = ()
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.error or self.lost)
+
+
+def lost_mounts(mountinfo: str) -> tuple[str, ...]:
+    """Where file systems on disks are mounted for writing and are read-only all the same (proc(5), mountinfo)."""
+    found: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields, described = head.split(), tail.split()
+        if len(fields) < 6 or len(described) < 3:
+            continue
+        disk = described[0] in _WRITABLE and described[1].startswith("/dev/")
+        if disk and "rw" in fields[5].split(",") and "ro" in described[2].split(","):
+            found.setdefault(fields[2], f"{fields[4]} ({described[1]})")
+    return tuple(found.values())
+
+
+def judge(samples: Sequence[Sample[Reading]], now: float) -> tuple[Finding, ...]:
+    """By the readings of the last minute."""
+    sample = persists(samples, lambda reading: reading.bad, now, hold=_HOLD)
+    if sample is None:
+        said = "the machine's file systems can be written"
+        return (Finding("ReadonlyFilesystem", False, "FilesystemIsWritable", said),)
+    reading = sample.value
+    said = reading.error or f"the kernel made {', '.join(reading.lost[:5])} read-only"
+    return (Finding("ReadonlyFilesystem", True, "FilesystemIsReadOnly", said, acute=samples[-1].value.bad),)
+
+
+class FilesystemSource(Source[Reading]):
+    """The file system of `directory`, and the machine's mounts."""
+
+    types = ("ReadonlyFilesystem",)
+    period = 30.0
+    keep = _HOLD
+    judge = staticmethod(judge)
+
+    def __init__(
+        self, directory: Path, mounts: Path = Path("/proc/self/mountinfo"), write: Callable[[Path], None] | None = None
+    ) -> None:
+        self._directory = directory
+        self._mounts = mounts
+        self._write = write or write_file
+        self._probe: asyncio.Task[str] | None = None
+
+    async def read(self) -> Reading:
+        # A disk that hangs holds a thread: the same one is waited for until it answers.
+        if self._probe is None:
+            self._probe = asyncio.create_task(asyncio.to_thread(self._try), name="probe of the disk")
+        try:
+            error = await asyncio.wait_for(asyncio.shield(self._probe), _ANSWER_SECONDS)
+        except TimeoutError:
+            return Reading(f"{self._directory} does not answer a write within {_ANSWER_SECONDS:.0f} s")
+        self._probe = None
+        return Reading(error, lost_mounts(self._mounts.read_text(errors="replace")))
+
+    def _try(self) -> str:
+        try:
+            self._write(self._directory / _PROBE)
+        except OSError as error:
+            if error.errno in _BROKEN:
+                return f"cannot write in {self._directory}: {error.strerror}"
+        return ""
+
+    def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+
+
+def write_file(path: Path) -> None:
+    """Make a file and remove it.
+
+    Raises:
+        OSError: the file system does not do that.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    os.close(descriptor)
+    with suppress(FileNotFoundError):
+        path.unlink()
