@@ -18,6 +18,7 @@ from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.app.config import CellConfig
+from corral.app.repair import host_commands
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.api import ApiRequest, ApiResponse, Transport, WatchEvent
@@ -68,6 +69,8 @@ class Manager:
         self._rng = rng
         self._shared = shared
         self._health = PROFILES[config.health_profile]
+        self._data_dir = config.data_dir
+        host_commands(config.data_dir)  # a fault in it is said now, not in an emergency
         self._identity = f"{config.machine}_{secrets.token_hex(4)}"
         installed = plugins.load()
         self.plugins = installed.titles
@@ -101,12 +104,14 @@ class Manager:
     async def _follow(self, active: asyncio.Event | None) -> None:
         from corral.batch.all import controllers as queue_controllers
         from corral.controllers.all import controllers
+        from corral.fleet.all import controllers as fleet_controllers
         from corral.machinery.runner import Runner, installed_controllers
 
         own = controllers(
             ca_pem=self._pki.ca_pem.decode(), sign=self._pki.sign_request, health=self._health, sole=not self._shared
         )
-        every = [*own, *queue_controllers(self.queues), *installed_controllers()]
+        repairs = fleet_controllers(lambda: host_commands(self._data_dir).remote)
+        every = [*own, *queue_controllers(self.queues), *repairs, *installed_controllers()]
         shared = self._client("system:kube-controller-manager", manager="kube-controller-manager")
         runner = Runner(shared, every, self._clock, rng=self._rng, client_for=self._controller_client, active=active)
         async with asyncio.TaskGroup() as parts:

@@ -20,6 +20,7 @@ from corral.batch.controller import QueueController
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.controllers.all import controllers, user_of
+from corral.fleet.all import controllers as repair_controllers
 from corral.kinds.registry import Registry
 from corral.kinds.resources import NODES, PODS
 from corral.kinds.status import StatusError
@@ -96,6 +97,8 @@ class Cell:
         self.server = server
         self.client = client
         self.kubelet = kubelet
+        self.remote_command: list[str] = []
+        """What the server does about machines that do not answer."""
         self._make_runner = make_runner
         self._task: asyncio.Task[None] | None = None
 
@@ -195,7 +198,11 @@ async def cell() -> AsyncIterator[Cell]:
     def make_runner() -> Runner:
         return Runner(
             shared,
-            [*controllers(ca_pem="PEM", sign=lambda *asked: b"PEM"), *queue_controllers(QueueController())],
+            [
+                *controllers(ca_pem="PEM", sign=lambda *asked: b"PEM"),
+                *queue_controllers(QueueController()),
+                *repair_controllers(lambda: made.remote_command),
+            ],
             clock,
             rng=rng,
             client_for=client_for,

@@ -18,6 +18,8 @@ _NODE_RESOURCES = frozenset(
         "leases",
         "csinodes",
         "persistentvolumes",
+        "repairs",
+        "repairs/status",
     }
 )
 

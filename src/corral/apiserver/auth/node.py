@@ -7,6 +7,7 @@ bound to its machine: their secrets, config maps, claims, sources, and tokens of
 from corral.apiserver.auth.api import Attributes, Decision, User
 from corral.apiserver.auth.lookup import core_key, decode
 from corral.apiserver.auth.pods import PodIndex
+from corral.kinds.repairs import REPAIRS
 from corral.kinds.storage import MACHINE, machine_of
 from corral.store.protocol import Store
 
@@ -96,6 +97,8 @@ class NodeAuthorizer:
                 return self._volume(node, a)
             case ("coordination.k8s.io", "leases"):
                 return self._lease(node, a)
+            case ("corral.dev", "repairs" | "repairs/status"):
+                return self._repair(node, a)
             case ("storage.k8s.io", "csinodes"):
                 return self._named(node, a) if a.verb in ("get", "update", "patch", "delete") else _NO
         return _NO
@@ -119,6 +122,17 @@ class NodeAuthorizer:
         if a.verb == "create":
             return _YES
         return self._named(node, a) if a.verb in ("get", "update", "patch", "delete") else _NO
+
+    def _repair(self, node: str, a: Attributes) -> Decision:
+        """Repairs of its own machine: to read them, and to say what came of what they ask for (NodeRestriction)."""
+        if a.verb in ("list", "watch") and not a.subresource and not a.name:
+            mine = selects(a.field_selector, "spec.nodeName", node)
+            return _YES if mine else Decision(False, "can only list/watch repairs with spec.nodeName field selector")
+        if a.verb != ("patch" if a.subresource else "get"):
+            return _NO
+        entry = self._store.get(f"/{REPAIRS.group}/{REPAIRS.plural}/{a.name}")
+        spec = (decode(entry).get("spec") or {}) if entry is not None else {}
+        return _YES if spec.get("nodeName") == node else _unrelated(node)
 
     def _pod(self, node: str, a: Attributes) -> Decision:
         if a.verb in ("list", "watch") and not a.subresource and not a.name:

@@ -57,6 +57,8 @@ def node_restriction(user: User, verb: str, resource: str, obj: Obj | None, old:
             _check_token(node, obj, old)
         case "persistentvolumes":
             _check_volume(node, verb, obj, old)
+        case "repairs" | "repairs/status":
+            _check_repair(node, resource, obj, old)
         case "leases" | "csinodes":
             _check_named(node, resource, obj or old)
 
@@ -81,6 +83,21 @@ def _check_volume(node: str, verb: str, obj: Obj | None, old: Obj | None) -> Non
     if not old["metadata"].get("deletionTimestamp") or _without_hold(obj) != _without_hold(old):
         why = f"node {node!r} may only remove the finalizer {LOCAL_FINALIZER} of a volume that is being deleted"
         raise _refuse("persistentvolumes", old, why)
+
+
+def _check_repair(node: str, resource: str, obj: Obj | None, old: Obj | None) -> None:
+    """An agent answers what is asked of its machine, and changes nothing else."""
+    if resource != "repairs/status" or obj is None or old is None or _spec(old).get("nodeName") != node:
+        raise _refuse("repairs", old or obj, f"node {node!r} is not allowed to modify this repair")
+    if _without_answer(obj) != _without_answer(old):
+        raise _refuse("repairs", old, f"node {node!r} may only write status.answer of a repair")
+
+
+def _without_answer(repair: Obj) -> Obj:
+    status = {name: value for name, value in (repair.get("status") or {}).items() if name != "answer"}
+    hidden = ("managedFields", "resourceVersion", "generation")
+    metadata = {name: value for name, value in repair["metadata"].items() if name not in hidden}
+    return {**repair, "metadata": metadata, "status": status}
 
 
 def _without_hold(volume: Obj) -> Obj:

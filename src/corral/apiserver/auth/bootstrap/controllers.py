@@ -5,13 +5,24 @@ A controller NAME is `system:serviceaccount:kube-system:NAME`; its role is `syst
 
 from collections.abc import Mapping, Sequence
 
-from corral.apiserver.auth.bootstrap.build import READ, account, allow, cluster_binding, cluster_role, events
+from corral.apiserver.auth.bootstrap.build import (
+    READ,
+    account,
+    allow,
+    binding,
+    cluster_binding,
+    cluster_role,
+    events,
+    role,
+)
 from corral.kinds.types import Obj
 
 _PODS = f"create delete patch {READ} update"
 _CHANGE = "get list patch update watch"
 _SIGNERS = "kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving"
 _QUEUES = "kueue.x-k8s.io"
+_REPAIRS = "corral.dev"
+_NOTIFIER = "repair-notifier"
 
 
 def controller_objects() -> list[Obj]:
@@ -20,11 +31,22 @@ def controller_objects() -> list[Obj]:
         full = f"system:controller:{name}"
         objects.append(cluster_role(full, [*rules, events()]))
         objects.append(cluster_binding(full, full, account("kube-system", name)))
+    full = f"system:controller:{_NOTIFIER}"
+    objects.append(role("kube-system", full, [allow("get", "secrets", names="repair-notifications")]))
+    objects.append(binding("kube-system", full, full, account("kube-system", _NOTIFIER)))
     return objects
 
 
 def _roles() -> Mapping[str, Sequence[Obj]]:
-    return {**_cell_roles(), **_app_roles(), **_batch_roles(), **_node_roles(), **_network_roles(), **_storage_roles()}
+    return {
+        **_cell_roles(),
+        **_app_roles(),
+        **_batch_roles(),
+        **_node_roles(),
+        **_repair_roles(),
+        **_network_roles(),
+        **_storage_roles(),
+    }
 
 
 def _cell_roles() -> Mapping[str, Sequence[Obj]]:
@@ -172,6 +194,27 @@ def _node_roles() -> Mapping[str, Sequence[Obj]]:
             allow("patch update", "pods/status"),
             allow(READ, "nodes"),
         ],
+    }
+
+
+def _repair_roles() -> Mapping[str, Sequence[Obj]]:
+    return {
+        "repair-controller": [
+            allow(f"create delete {READ}", "repairs", _REPAIRS),
+            allow("update patch", "repairs/status repairpolicies/status", _REPAIRS),
+            allow(READ, "repairpolicies", _REPAIRS),
+            allow(f"{READ} patch", "nodes"),
+            allow("patch", "nodes/status"),
+            allow(READ, "pods persistentvolumes"),
+            allow("create", "pods/eviction"),
+        ],
+        "repair-remote-controller": [
+            allow(READ, "repairs", _REPAIRS),
+            allow("patch", "repairs/status", _REPAIRS),
+            allow(READ, "nodes"),
+        ],
+        # The one Secret that it reads is granted in its namespace.
+        _NOTIFIER: [allow(READ, "repairs", _REPAIRS), allow("patch", "repairs/status", _REPAIRS)],
     }
 
 
