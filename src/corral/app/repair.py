@@ -35,4 +35,5 @@ def host_commands(data_dir: Path) -> HostCommands:
         return HostCommands()
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         words = " ".join(str(error).split())
-        raise CorralError(f"cannot read {path}: {words}", "write `reboot: [WORD, ...]` and `remote: [WORD, ...]`") from error
+        remedy = "write `reboot: [WORD, ...]` and `remote: [WORD, ...]`"
+        raise CorralError(f"cannot read {path}: {words}", remedy) from error

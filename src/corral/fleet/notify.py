@@ -75,7 +75,7 @@ async def _by_apprise(address: str, notice: Notice) -> None:
     except ImportError as error:
         scheme = address.partition("://")[0] if "://" in address else "such addresses"
         raise CorralError(
-            f"cannot send to {scheme}: apprise is not installed", "pip install 'corral[notify]', or use an https webhook"
+            f"cannot send to {scheme}: apprise is not installed", "pip install 'corral[notify]', or use a webhook"
         ) from error
     sender = apprise.Apprise()
     if not sender.add(address):

@@ -1,22 +1,20 @@
 """Repairs through the real API: a machine's whole story, budgets, people's own cordons, the share, quarantine."""
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.integration.controllers.conftest import Cell
 
 from corral.base.clock import rfc3339
 from corral.client.api import MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from corral.kinds import conditions
-from corral.kinds.repairs import QUARANTINE_TAINT, REPAIR_POLICIES, REPAIR_TAINT, REPAIRS
+from corral.kinds.repairs import REPAIR_POLICIES, REPAIR_TAINT, REPAIRS
 from corral.kinds.resources import DEPLOYMENTS, NODES, POD_DISRUPTION_BUDGETS, PODS, SECRETS
-from corral.kinds.status import StatusError
 from corral.kinds.taints import read_taints
 from corral.kinds.types import Obj
-from tests.integration.controllers.conftest import Cell
 
 QUICK: Mapping[str, Any] = {"probationSeconds": 0, "drainTimeoutSeconds": 10}
 
