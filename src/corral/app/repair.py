@@ -1,7 +1,7 @@
 """What a host says about repairs: `repair.yaml` in the data directory, commands that only its owner may name.
 
-    reboot: [systemctl, reboot]                                  # on a machine: how its agent reboots it
-    remote: [ipmitool, -H, "bmc-{machine}", power, cycle]        # on a server: for machines that do not answer
+reboot: [systemctl, reboot]                                  # on a machine: how its agent reboots it
+remote: [ipmitool, -H, "bmc-{machine}", power, cycle]        # on a server: for machines that do not answer
 """
 
 from pathlib import Path

@@ -222,9 +222,7 @@ class RepairController:
             made, QUARANTINED, "True" if given_up else "False", now=now, reason=reason, message=words
         )
         patch = {"status": made["status"]}
-        await self._tools.client.patch(
-            NODES, name(node), patch, kind=STRATEGIC_MERGE_PATCH, subresource="status"
-        )
+        await self._tools.client.patch(NODES, name(node), patch, kind=STRATEGIC_MERGE_PATCH, subresource="status")
 
     async def _forget(self, repair: Repair) -> None:
         await self._tools.client.delete(REPAIRS, repair.name)
@@ -253,4 +251,3 @@ def _readable(obj: Obj) -> Repair | None:
         return read(obj)
     except msgspec.ValidationError:
         return None
-

@@ -24,9 +24,7 @@ QUARANTINE_TAINT: Final = "corral.dev/quarantine"
 QUARANTINED: Final = "Quarantined"
 """The condition of a Node that says the same."""
 
-Phase: TypeAlias = Literal[
-    "Suspect", "Cordoned", "Drained", "Repairing", "Probation", "Healthy", "Retired"
-]
+Phase: TypeAlias = Literal["Suspect", "Cordoned", "Drained", "Repairing", "Probation", "Healthy", "Retired"]
 FINAL: Final[frozenset[Phase]] = frozenset(("Healthy", "Retired"))
 IN_REPAIR: Final[frozenset[Phase]] = frozenset(("Cordoned", "Drained", "Repairing", "Probation"))
 """Phases in which the machine takes no new pods."""
