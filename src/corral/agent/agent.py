@@ -193,6 +193,7 @@ class Agent:
             tasks.start(self._lease.watch_fence(), "fence")
             tasks.start(self._registration.keep_status(spec), "node status")
             self._informer.on_event(self._pod_event)
+            self._informer.revision = self._lease.revision
             tasks.start(self._informer.run(), "pods of this machine")
             await self._informer.synced.wait()
             tasks.start(self._janitor().run(), "garbage collection")
@@ -353,7 +354,10 @@ class Agent:
 
     async def _reopen_fence(self) -> None:
         """Let go on what the server still wants here; the rest is taken out of the API, and ends when we hear of it."""
-        listed = await self._client.list(PODS, field_selector=f"spec.nodeName={self.config.node_name}")
+        # Of a server that has seen the renewal, whichever it is.
+        seen = str(self._lease.revision)
+        mine = f"spec.nodeName={self.config.node_name}"
+        listed = await self._client.list(PODS, field_selector=mine, resource_version=seen)
         if not self._fence.open(self._clock.monotonic()):
             return
         wanted = {pod["metadata"]["uid"] for pod in listed.get("items") or ()}

@@ -70,6 +70,11 @@ class LeaseKeeper:
         self._told = False
         self._settled = True
 
+    @property
+    def revision(self) -> int:
+        """Of the last renewal that the server has acknowledged; 0 before the first."""
+        return int(((self._lease or {}).get("metadata") or {}).get("resourceVersion") or 0)
+
     async def first(self, uid: str) -> None:
         """Return when the server has acknowledged the first renewal; `uid` is the Node's."""
         self._uid = uid

@@ -7,8 +7,8 @@ length. Whatever goes wrong below HTTP becomes an `OSError`, as the seam demands
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import aiohttp
@@ -52,6 +52,7 @@ class HttpTransport:
         self._server_name = server_name or None
         self._limit = asyncio.Semaphore(connections)
         self._opened: aiohttp.ClientSession | None = None
+        self._reading: set[aiohttp.ClientResponse] = set()
 
     def _session(self) -> aiohttp.ClientSession:
         """Opened on first use, because a session belongs to the running loop."""
@@ -86,7 +87,8 @@ class HttpTransport:
                     server_hostname=self._server_name,
                 ) as response:
                     date = response.headers.get("Date", "")
-                    return ApiResponse(response.status, await response.read(), response.content_type, date)
+                    with self._read(response):
+                        return ApiResponse(response.status, await response.read(), response.content_type, date)
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise self._unreachable(error) from error
 
@@ -113,12 +115,21 @@ class HttpTransport:
                 decode(ApiResponse(response.status, await response.read()))
             _keep_alive(response)
             events = self._events(response)
-            try:
-                yield events
-            finally:
-                await events.aclose()
+            with self._read(response):
+                try:
+                    yield events
+                finally:
+                    await events.aclose()
         finally:
             response.close()
+
+    @contextmanager
+    def _read(self, response: aiohttp.ClientResponse) -> Iterator[None]:
+        self._reading.add(response)
+        try:
+            yield
+        finally:
+            self._reading.discard(response)
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[WatchEvent, None]:
         pending = bytearray()
@@ -145,9 +156,17 @@ class HttpTransport:
         return ConnectionError(f"cannot reach {self.server_url}: {error or type(error).__name__}")
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; whoever waits for an answer or an event gets an OSError."""
+        for response in list(self._reading):
+            # A session that is closed leaves the readers of its answers waiting (aiohttp 3.14).
+            response.close()
         if self._opened is not None:
             await self._opened.close()
+
+
+def was_not_sent(error: OSError) -> bool:
+    """Whether the request surely never reached a server: no connection was made."""
+    return isinstance(error, aiohttp.ClientConnectorError) or isinstance(error.__cause__, aiohttp.ConnectionTimeoutError)
 
 
 def _keep_alive(response: aiohttp.ClientResponse) -> None:

@@ -4,6 +4,9 @@ An informer lists once, then watches from the revision it has seen; after a lost
 event or bookmark, and only when the server has forgotten that revision (410) does it list again. A relist is compared
 with the copy, so that handlers hear of everything that was added, changed or deleted meanwhile.
 
+The copy never goes back in time: of a server that has not seen yet what we have seen elsewhere neither a watch nor a list
+is taken. Only when that lasts does it mean that the store was filled from a backup and counts anew.
+
 Objects in the copy are shared by all readers: whoever wants to change one copies it first.
 """
 
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 _BACKOFF = Backoff(initial=0.2, maximum=30.0)
 _WATCH_SECONDS = 300
 """How long one watch may last at least; twice that at most (client-go's reflector has the same bounds)."""
+_LAG_SECONDS = 5.0
+"""No server that is any good is this far behind another one of its cell."""
 _SETTLED_SECONDS = 5.0
 """A watch that lasted this long counts as a success: the next failure starts with the shortest delay."""
 
@@ -75,7 +80,7 @@ class Informer:
         self.synced = asyncio.Event()
         """Set when the first list is in the copy and its handlers have run."""
         self.revision = 0
-        """Everything up to this revision is in the copy."""
+        """Everything up to this revision is in the copy. Set before the start, it is how old the copy may be at most."""
         self._client = client
         self._namespace = namespace
         self._label_selector = label_selector
@@ -90,6 +95,8 @@ class Informer:
         self._order = itertools.count()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._stale = True
+        self._anew = False
+        self._ahead_since: float | None = None
 
     def get(self, key: Key) -> Obj | None:
         """The object of `key`, or None. Read-only."""
@@ -150,7 +157,7 @@ class Informer:
                     await self._relist()
                 await self._follow()
             except StatusError as error:
-                if (error.code == 410 or _is_from_the_future(error)) and not self._stale:
+                if (error.code == 410 and not self._stale) or self._counts_anew(error):
                     self._stale = True
                     continue
                 failure: Exception | None = error
@@ -167,22 +174,32 @@ class Informer:
             await self._clock.sleep(_BACKOFF.delay(attempt) * self._rng.uniform(0.5, 1.0))
             attempt += 1
 
+    def _counts_anew(self, error: StatusError) -> bool:
+        """Whether the server refuses our revision because its store is another one, not because it lags behind."""
+        if not any(cause.reason == "ResourceVersionTooLarge" for cause in error.causes):
+            return False
+        now = self._clock.monotonic()
+        if self._ahead_since is None:
+            self._ahead_since = now
+        self._anew = now - self._ahead_since >= _LAG_SECONDS
+        return self._anew
+
     async def _relist(self) -> None:
         listed = await self._client.list(
             self.resource,
             self._namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
+            resource_version=str(self.revision) if self.revision and not self._anew else "",
         )
         fresh = {key_of(obj): obj for obj in listed.get("items") or ()}
         for key in [key for key in self._objects if key not in fresh]:
             self._remove(key)
         revision = int(listed["metadata"]["resourceVersion"])
-        # A store that was filled from a backup counts anew: what is older by its number may be newer.
-        anew = revision < self.revision
         for key, obj in fresh.items():
-            self._put(key, obj, anew=anew)
-        self._stale = False
+            # What is older by its number may be newer.
+            self._put(key, obj, anew=self._anew)
+        self._stale, self._anew, self._ahead_since = False, False, None
         self._progress(revision, restart=True)
         self.synced.set()
 
@@ -196,6 +213,7 @@ class Informer:
             field_selector=self._field_selector,
             timeout=seconds,
         ) as events:
+            self._ahead_since = None
             async for event in events:
                 self._apply(event)
 
@@ -261,11 +279,6 @@ class Informer:
             _, _, future = heapq.heappop(self._waiters)
             if not future.done():
                 future.set_result(None)
-
-
-def _is_from_the_future(error: StatusError) -> bool:
-    """Whether the server does not know the revision yet, because it is another server or its store another one."""
-    return any(cause.reason == "ResourceVersionTooLarge" for cause in error.causes)
 
 
 def _revision(obj: Obj) -> int:
