@@ -10,12 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import yaml
-
-from corral.apiserver.auth import kubeconfig
-from corral.apiserver.auth.api import User
-from corral.apiserver.auth.pki import MASTERS, Pki
-from corral.apiserver.inprocess import InProcessTransport
+from corral.apiserver.auth.pki import Pki
 from corral.apiserver.server import ApiServer
 from corral.apiserver.source_collector import SourceCollector
 from corral.apiserver.sources import Sources
@@ -24,12 +19,10 @@ from corral.app.clock import process_clock
 from corral.app.config import CellConfig, machine_address
 from corral.app.manager import Manager
 from corral.app.server import running_server
+from corral.app.servers import Roster
 from corral.app.snapshots import Snapshots
 from corral.base.clock import Clock
 from corral.base.tasks import TaskStack
-from corral.client.client import Client
-from corral.kinds.resources import CONFIG_MAPS
-from corral.kinds.types import Obj
 
 Report = Callable[[str, str, float], None]
 """Told of each finished step: its name, what came of it, the seconds it took."""
@@ -78,9 +71,12 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(running_server(config, clock, rng, steps.done))
         server, pki = api.server, api.pki
-        await _tell_where(server, pki, api.port)
+        roster = Roster(server, pki, f"https://{machine_address()}:{api.port}", clock, shared=api.shared)
+        await roster.tell()
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")
+        if api.shared:
+            tasks.start(roster.run(), "servers")
         tasks.start(Snapshots(config.data_dir / "backups", server.core.store, clock).run(), "backups")
         manager = Manager(config, server, pki, clock, rng, shared=api.shared)
         tasks.start(manager.run(), "manager")
@@ -107,21 +103,3 @@ async def _renew(pki: Pki, clock: Clock) -> None:
     while True:
         await clock.sleep(RENEWAL_SECONDS)
         pki.renew()
-
-
-async def _tell_where(server: ApiServer, pki: Pki, port: int) -> None:
-    """Publish what a machine needs to join, as kubeadm does: where the API is and who its authority is; no secrets."""
-    client = Client(InProcessTransport(server, User("system:apiserver", (MASTERS,))), field_manager="corral")
-    url, authority = f"https://{machine_address()}:{port}", pki.ca_pem.decode()
-    info = yaml.safe_dump(kubeconfig.cluster_only(url, pki.ca_pem))
-    wanted: Obj = {
-        "kind": "ConfigMap",
-        "apiVersion": "v1",
-        "metadata": {"name": "cluster-info", "namespace": "kube-public"},
-        "data": {"kubeconfig": info, "server": url, "ca.crt": authority, "ca-hash": pki.fingerprint},
-    }
-    found = server.core.find(CONFIG_MAPS, "kube-public", "cluster-info")
-    if found is None:
-        await client.create(CONFIG_MAPS, wanted)
-    elif found.get("data") != wanted["data"]:
-        await client.patch(CONFIG_MAPS, "cluster-info", {"data": wanted["data"]}, "kube-public")

@@ -3,9 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,9 +16,14 @@ from corral.app.clock import process_clock
 from corral.app.config import CellConfig
 from corral.app.membership import Identity, Membership
 from corral.app.runtime import open_runtime
+from corral.app.servers import INFO, INFO_NAMESPACE, known, told
+from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.base.tasks import TaskStack
 from corral.client.client import Client
+from corral.client.failover import FailoverTransport
+from corral.client.informer import Event, Informer
+from corral.kinds.resources import CONFIG_MAPS
 from corral.wire.sockets import guarded
 
 _CHUNK = 1 << 20
@@ -38,10 +43,10 @@ class Machine:
 
 
 class RemoteSources:
-    """Uploads, fetched from a server as this machine."""
+    """Uploads, fetched from one of the servers as this machine."""
 
-    def __init__(self, server: str, identity: Identity) -> None:
-        self._server = server
+    def __init__(self, servers: Callable[[], Sequence[str]], identity: Identity) -> None:
+        self._servers = servers
         self._identity = identity
 
     async def fetch(self, namespace: str, digest: str, into: Path) -> None:
@@ -50,17 +55,26 @@ class RemoteSources:
         Raises:
             CorralError, OSError: it is not there, or the server cannot be reached.
         """
-        url = f"{self._server}/apis/corral.dev/v1/namespaces/{namespace}/sources/{digest}"
+        path = f"/apis/corral.dev/v1/namespaces/{namespace}/sources/{digest}"
+        failures: list[Exception] = []
+        for server in self._servers():
+            try:
+                return await self._download(server + path, into)
+            except (CorralError, OSError) as error:
+                failures.append(error)
+        raise failures[0]
+
+    async def _download(self, url: str, into: Path) -> None:
         connector = aiohttp.TCPConnector(ssl=self._identity.client_tls(), socket_factory=guarded)
         try:
             async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
                 if response.status != 200:
-                    raise CorralError(f"cannot fetch the source {digest}: the server answered {response.status}")
+                    raise CorralError(f"cannot fetch {url}: the server answered {response.status}")
                 with into.open("wb") as file:
                     async for chunk in response.content.iter_chunked(_CHUNK):
                         await asyncio.to_thread(file.write, chunk)
         except aiohttp.ClientError as error:
-            raise OSError(f"cannot fetch the source {digest}: {error}") from error
+            raise OSError(f"cannot fetch {url}: {error}") from error
 
 
 @asynccontextmanager
@@ -83,6 +97,7 @@ async def running_machine(
         client = Client(transport, field_manager="kubelet")
         context = await identity.serving(client)
         tasks = await stack.enter_async_context(TaskStack())
+        tasks.start(_hear_of_servers(config.data_dir, membership, transport, client, clock, rng), "servers of the cell")
         runtime = open_runtime(config)
         settings = AgentConfig(
             node_name=membership.name,
@@ -105,7 +120,7 @@ async def running_machine(
             clock=clock,
             rng=rng,
             server_context=context,
-            fetch_source=RemoteSources(membership.server, identity),
+            fetch_source=RemoteSources(lambda: transport.servers, identity),
         )
         await agent.start()
         stack.push_async_callback(agent.stop)
@@ -113,3 +128,27 @@ async def running_machine(
         words = f"machine {membership.name} at {address} of {membership.server}, {agent.runtime.version}"
         report("agent", words, time.monotonic() - began)
         yield Machine(agent, tasks)
+
+
+async def _hear_of_servers(
+    directory: Path,
+    membership: Membership,
+    transport: FailoverTransport,
+    client: Client,
+    clock: Clock,
+    rng: random.Random,
+) -> None:
+    """Go by the servers that the cell has, and remember them for the next start."""
+
+    def heard(event: Event) -> None:
+        servers = known(told(event.obj), transport.current, membership.name)
+        transport.use(servers)
+        remembered = Membership.load(directory) or membership
+        if event.new is not None and servers != remembered.servers:
+            replace(remembered, servers=servers).save(directory)
+
+    informer = Informer(
+        client, CONFIG_MAPS, namespace=INFO_NAMESPACE, field_selector=f"metadata.name={INFO}", clock=clock, rng=rng
+    )
+    informer.on_event(heard)
+    await informer.run()

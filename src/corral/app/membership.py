@@ -29,6 +29,7 @@ from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.base.ids import new_uid
 from corral.client.client import Client
+from corral.client.failover import FailoverTransport
 from corral.client.http import HttpTransport
 from corral.kinds import conditions
 from corral.kinds.resources import CERTIFICATE_SIGNING_REQUESTS
@@ -43,6 +44,7 @@ CLIENT_SIGNER: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING_SIGNER: Final = "kubernetes.io/kubelet-serving"
 _GROUPS: Final = ("system:nodes",)
 _INFO: Final = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+_CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 3600.0
 _MOST_SKEW: Final = 60.0
@@ -180,9 +182,11 @@ class Identity:
             self._load("client", self._client_context)
         return self._client_context
 
-    def transport(self) -> HttpTransport:
-        """A transport as this machine."""
-        return HttpTransport(self._membership.server, self.client_tls())
+    def transport(self) -> FailoverTransport:
+        """A transport as this machine, to whichever server answers."""
+        tls = self.client_tls()
+        servers = self._membership.servers or (self._membership.server,)
+        return FailoverTransport(servers, lambda server: HttpTransport(server, tls, connect_seconds=_CONNECT_SECONDS))
 
     async def serving(self, client: Client) -> ssl.SSLContext:
         """TLS of this machine's own server, with a certificate of the cell.

@@ -3,10 +3,10 @@
 One server is the current one, and stays it until it fails, so that a client reads its own writes. What was surely not
 sent, and every read, is tried on the next server at once; a write whose answer was lost is the caller's to repeat.
 
-A server is given up when no connection can be made, or when it takes a connection and does not answer (it is frozen, or
-its packets are dropped). Its connections are closed then: watches and calls that hang there fail at once and start again
-on the new one, instead of waiting for their own time-outs. A server that answers 503 is only doubted, since the others
-may say the same: it is given up when another one has taken a write.
+A server is given up when no connection can be made, or when it takes a connection and does not answer (it is frozen,
+or its packets are dropped). Its connections are closed then: watches and calls that hang there fail at once and start
+again on the new one, instead of waiting for their own time-outs. A server that answers 503 is only doubted, since the
+others may say the same: it is given up when another one has taken a write.
 """
 
 import asyncio

@@ -34,6 +34,7 @@ class HttpTransport:
         ssl_context: trust and, if there is one, the client certificate; None for plain HTTP.
         token: a bearer token, or empty.
         server_name: the name that the server's certificate must have, if not the URL's host.
+        connect_seconds: how long a connection may take to come about.
         connections: how many calls may be under way at once; watches are not counted.
     """
 
@@ -44,12 +45,14 @@ class HttpTransport:
         token: str = "",
         *,
         server_name: str = "",
+        connect_seconds: float = _CONNECT_SECONDS,
         connections: int = 100,
     ) -> None:
         self.server_url = server_url.rstrip("/")
         self._ssl = ssl_context
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._server_name = server_name or None
+        self._connect_seconds = connect_seconds
         self._limit = asyncio.Semaphore(connections)
         self._opened: aiohttp.ClientSession | None = None
         self._reading: set[aiohttp.ClientResponse] = set()
@@ -75,7 +78,7 @@ class HttpTransport:
         headers = {"Accept": request.accept}
         if request.body:
             headers["Content-Type"] = request.content_type
-        timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=_CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=self._connect_seconds)
         async with self._limit:
             try:
                 async with self._session().request(
@@ -100,7 +103,7 @@ class HttpTransport:
             StatusError: the server refuses it.
             OSError: the server could not be reached.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds)
         try:
             response = await self._session().get(
                 self._url(request),
@@ -166,7 +169,8 @@ class HttpTransport:
 
 def was_not_sent(error: OSError) -> bool:
     """Whether the request surely never reached a server: no connection was made."""
-    return isinstance(error, aiohttp.ClientConnectorError) or isinstance(error.__cause__, aiohttp.ConnectionTimeoutError)
+    timed_out = isinstance(error.__cause__, aiohttp.ConnectionTimeoutError)
+    return timed_out or isinstance(error, aiohttp.ClientConnectorError)
 
 
 def _keep_alive(response: aiohttp.ClientResponse) -> None:

@@ -4,8 +4,8 @@ An informer lists once, then watches from the revision it has seen; after a lost
 event or bookmark, and only when the server has forgotten that revision (410) does it list again. A relist is compared
 with the copy, so that handlers hear of everything that was added, changed or deleted meanwhile.
 
-The copy never goes back in time: of a server that has not seen yet what we have seen elsewhere neither a watch nor a list
-is taken. Only when that lasts does it mean that the store was filled from a backup and counts anew.
+The copy never goes back in time: of a server that has not seen yet what we have seen elsewhere neither a watch nor a
+list is taken. Only when that lasts does it mean that the store was filled from a backup and counts anew.
 
 Objects in the copy are shared by all readers: whoever wants to change one copies it first.
 """
@@ -80,7 +80,7 @@ class Informer:
         self.synced = asyncio.Event()
         """Set when the first list is in the copy and its handlers have run."""
         self.revision = 0
-        """Everything up to this revision is in the copy. Set before the start, it is how old the copy may be at most."""
+        """Everything up to this revision is in the copy; set before the start, the first list is no older."""
         self._client = client
         self._namespace = namespace
         self._label_selector = label_selector

@@ -12,7 +12,7 @@ from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.kinds.resources import CONFIG_MAPS
-from corral.kinds.status import StatusError
+from corral.kinds.status import Cause, StatusError
 from corral.kinds.types import Key, Obj
 from corral.testing.clock import FakeClock, settle
 
@@ -72,12 +72,19 @@ class FakeCollection:
         self.requests.append(request)
         if self.down:
             raise ConnectionError("cannot reach the server")
+        self._refuse_future(request)
         self.lists += 1
         body = {"metadata": {"resourceVersion": str(self.revision)}, "items": list(self.objects.values())}
         return ApiResponse(200, orjson.dumps(body))
 
+    def _refuse_future(self, request: ApiRequest) -> None:
+        if int(request.query.get("resourceVersion") or 0) > self.revision:
+            cause = Cause("ResourceVersionTooLarge", "Too large resource version")
+            raise StatusError(504, "Timeout", "too large", causes=[cause])
+
     @asynccontextmanager
     async def watch(self, request: ApiRequest) -> AsyncIterator[AsyncIterator[WatchEvent]]:
+        self._refuse_future(request)
         self.requests.append(request)
         if self.down:
             raise ConnectionError("cannot reach the server")
@@ -263,3 +270,47 @@ async def test_random_faults_never_lose_a_change() -> None:
         assert setup.task is not None
         setup.task.cancel()
         await asyncio.gather(setup.task, return_exceptions=True)
+
+
+async def test_never_goes_back_in_time_to_a_server_that_lags_behind(setup: Setup) -> None:
+    setup.api.put("a")
+    await setup.start()
+    setup.api.remove("a")
+    await settle()
+    seen = setup.api.revision
+    setup.api.revision -= 1
+    setup.api.objects["a"] = {"metadata": {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "101"}}
+    setup.api.break_watches()
+    await setup.clock.advance(4)
+    assert setup.names() == set()
+    setup.api.revision = seen
+    setup.api.objects.clear()
+    setup.api.put("b")
+    await setup.clock.advance(4)
+    assert setup.names() == {"b"}
+    assert setup.api.lists == 1
+
+
+async def test_lists_anew_when_the_store_counts_anew(setup: Setup) -> None:
+    setup.api.put("a")
+    setup.api.put("b")
+    await setup.start()
+    setup.api.remove("a")
+    await settle()
+    setup.api.revision = setup.api.oldest = 50
+    setup.api.log.clear()
+    setup.api.put("b", data={"from": "backup"})
+    setup.api.break_watches()
+    await setup.clock.advance(30)
+    assert setup.names() == {"b"}
+    assert setup.informer.revision == setup.api.revision
+
+
+async def test_the_first_list_is_no_older_than_asked_for(setup: Setup) -> None:
+    setup.informer.revision = setup.api.revision + 1
+    await setup.start()
+    await setup.clock.advance(1)
+    assert not setup.informer.synced.is_set()
+    setup.api.put("a")
+    await setup.clock.advance(3)
+    assert setup.names() == {"a"}

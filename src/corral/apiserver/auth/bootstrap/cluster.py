@@ -39,6 +39,9 @@ def cluster_objects() -> list[Obj]:
         ),
         role("kube-public", "corral:cluster-info", [allow("get", "configmaps", names="cluster-info")]),
         binding("kube-public", "corral:cluster-info", "corral:cluster-info", group(_ANYBODY), group(_AUTHENTICATED)),
+        # Machines hear of servers that come and go.
+        role("kube-public", "corral:servers", [allow("list watch", "configmaps", names="cluster-info")]),
+        binding("kube-public", "corral:servers", "corral:servers", group("system:nodes")),
         cluster_role(
             "system:service-account-issuer-discovery",
             [allow_urls("get", "/.well-known/openid-configuration /openid/v1/jwks")],
