@@ -77,7 +77,7 @@ class Core:
         """Entries as `kind` shows them; what is rendered already costs one attribute."""
         stored = self.stored(kind)
         if stored is kind.resource:
-            return [entry.memo or as_stored(entry) for entry in entries]
+            return [as_stored(entry) for entry in entries]
         return [render(entry, kind, stored) for entry in entries]
 
     def find(self, resource: Resource, namespace: str, name: str) -> Obj | None:

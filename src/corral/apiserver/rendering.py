@@ -15,6 +15,7 @@ from corral.kinds.types import Obj, Resource
 from corral.store.protocol import Entry
 
 _METADATA = b'"metadata":{'
+_HEAD = frozenset({"kind", "apiVersion", "metadata"})
 
 
 class Rendered:
@@ -77,10 +78,17 @@ def splice(value: bytes, revision: int) -> bytes:
 
 def as_stored(entry: Entry) -> Rendered:
     """An entry in the version it is stored in."""
-    memo: Rendered | None = entry.memo
-    if memo is None:
-        memo = entry.memo = Rendered(splice(entry.value, entry.revision))
-    return memo
+    memo: Rendered | Obj | None = entry.memo
+    if isinstance(memo, Rendered):
+        return memo
+    made = Rendered(splice(entry.value, entry.revision), None if memo is None else _at(memo, entry.revision))
+    entry.memo = made
+    return made
+
+
+def _at(written: Obj, revision: int) -> Obj:
+    """What `written`, which its writer has given away, reads like at `revision`."""
+    return {**written, "metadata": {"resourceVersion": str(revision), **written["metadata"]}}
 
 
 def render(entry: Entry, kind: Kind, stored: Resource) -> Rendered:
@@ -94,13 +102,23 @@ def read(entry: Entry) -> Obj:
     return as_stored(entry).obj
 
 
-def encode(obj: Obj) -> bytes:
-    """The value to store: without resourceVersion, keys in the order that `splice` relies on."""
+def unrevised(obj: Obj) -> Obj:
+    """An object as it is stored: without resourceVersion, keys in the order that `splice` relies on."""
     metadata = obj["metadata"]
     if "resourceVersion" in metadata:
         metadata = {key: value for key, value in metadata.items() if key != "resourceVersion"}
-    ordered = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata}
-    ordered.update((key, value) for key, value in obj.items() if key not in ordered)
+    return {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": metadata} | {
+        key: value for key, value in obj.items() if key not in _HEAD
+    }
+
+
+def encode(obj: Obj) -> bytes:
+    """The value to store."""
+    return encode_ordered(unrevised(obj))
+
+
+def encode_ordered(ordered: Obj) -> bytes:
+    """The bytes of what `unrevised` made."""
     # orjson's result keeps the buffer that it was written into, 4 KB at least: what is stored is a copy to measure.
     return memoryview(orjson.dumps(ordered)).tobytes()
 

@@ -38,7 +38,9 @@ class SystemClock:
 
 def rfc3339(moment: datetime) -> str:
     """`metav1.Time`: seconds, UTC, `Z` (2006-01-02T15:04:05Z)."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    # Servers' own times are in UTC already, and every object bears one.
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="seconds")[:19] + "Z"
 
 
 def rfc3339_micro(moment: datetime) -> str:

@@ -1,15 +1,13 @@
 """The words that every room shares about objects."""
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 Obj: TypeAlias = dict[str, Any]
 """One API object as JSON data. Rooms that read many fields convert it once to a msgspec view."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """Which collection of the API an object lives in."""
+class Resource(NamedTuple):
+    """Which collection of the API an object lives in. A tuple, because every request looks its kind up by it."""
 
     group: str
     version: str

@@ -9,7 +9,7 @@ what it derived from `value` (rendered bytes, decoded object), so that it derive
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from corral.base.errors import CorralError
 
@@ -19,14 +19,14 @@ class Entry:
 
     __slots__ = ("created", "key", "memo", "revision", "value")
 
-    def __init__(self, key: str, value: bytes, revision: int, created: int) -> None:
+    def __init__(self, key: str, value: bytes, revision: int, created: int, memo: Any = None) -> None:
         self.key = key
         self.value = value
         self.revision = revision
         """The revision of the write that made this value."""
         self.created = created
         """The revision of the write that created the key."""
-        self.memo: Any = None
+        self.memo = memo
 
     def __repr__(self) -> str:
         return f"Entry({self.key!r}, {len(self.value)} bytes, revision={self.revision}, created={self.created})"
@@ -39,8 +39,7 @@ class Conflict:
     current: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One revision of the log. For a delete, `entry` has the last value and the revision of the delete."""
 
     type: Literal["put", "delete"]
@@ -112,11 +111,11 @@ class Store(Protocol):
     def compacted(self) -> int:
         """Revisions below this one cannot be listed or watched from."""
 
-    async def create(self, key: str, value: bytes) -> Entry | Conflict:
-        """Write a key that must not exist."""
+    async def create(self, key: str, value: bytes, memo: Any = None) -> Entry | Conflict:
+        """Write a key that must not exist; `memo` is what readers may find in `Entry.memo`, or nothing."""
 
-    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
-        """Write a key whose current value must be that of `revision`."""
+    async def update(self, key: str, value: bytes, revision: int, memo: Any = None) -> Entry | Conflict:
+        """Write a key whose current value must be that of `revision`; `memo` as in `create`."""
 
     async def delete(self, key: str, revision: int) -> Entry | Conflict:
         """Remove a key whose current value must be that of `revision`; the entry has the last value and the

@@ -1,8 +1,7 @@
 """What the stores of one process share: reads, watches, and the step from a write to a change."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
@@ -12,14 +11,14 @@ from corral.store.protocol import Change, Conflict, Entry, Page, Watch
 from corral.store.watchers import Watchers
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """A write that was asked for; `revision` is what it must find (0: the key must not exist)."""
 
     type: Literal["put", "delete"]
     key: str
     value: bytes
     revision: int
+    memo: Any = None
 
 
 def decide(write: Write, current: Entry | None, revision: int) -> Change | Conflict:
@@ -27,22 +26,24 @@ def decide(write: Write, current: Entry | None, revision: int) -> Change | Confl
     if (current.revision if current is not None else 0) != write.revision:
         return Conflict(current)
     if current is None:
-        return Change("put", Entry(write.key, write.value, revision, revision), None)
+        return Change("put", Entry(write.key, write.value, revision, revision, write.memo), None)
     value = current.value if write.type == "delete" else write.value
-    return Change(write.type, Entry(write.key, value, revision, current.created), current)
+    return Change(write.type, Entry(write.key, value, revision, current.created, write.memo), current)
 
 
-def creation(key: str, value: bytes) -> Write:
+def creation(key: str, value: bytes, memo: Any = None) -> Write:
     """A write of a key that must not exist."""
     if not key.startswith("/"):
         raise CorralError(f"cannot write the key {key!r}: keys start with '/'")
-    return Write("put", key, value, 0)
+    return Write("put", key, value, 0, memo)
 
 
-def replacement(type: Literal["put", "delete"], key: str, value: bytes, revision: int) -> Write:
+def replacement(
+    type: Literal["put", "delete"], key: str, value: bytes, revision: int, memo: Any = None
+) -> Write:
     """A write of a key whose current value must be that of `revision`."""
     # Zero would mean "must not exist"; no value has revision -1, so that such a write always loses.
-    return Write(type, key, value, revision if revision > 0 else -1)
+    return Write(type, key, value, revision if revision > 0 else -1, memo)
 
 
 class State:
@@ -62,11 +63,11 @@ class State:
     def compacted(self) -> int:
         return self._index.compacted
 
-    async def create(self, key: str, value: bytes) -> Entry | Conflict:
-        return await self._write(creation(key, value))
+    async def create(self, key: str, value: bytes, memo: Any = None) -> Entry | Conflict:
+        return await self._write(creation(key, value, memo))
 
-    async def update(self, key: str, value: bytes, revision: int) -> Entry | Conflict:
-        return await self._write(replacement("put", key, value, revision))
+    async def update(self, key: str, value: bytes, revision: int, memo: Any = None) -> Entry | Conflict:
+        return await self._write(replacement("put", key, value, revision, memo))
 
     async def delete(self, key: str, revision: int) -> Entry | Conflict:
         return await self._write(replacement("delete", key, b"", revision))

@@ -15,6 +15,7 @@ from corral.kinds.types import Obj
 from corral.store.protocol import Entry
 
 SUCCESS: Obj = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+_BOUND = value_reply(SUCCESS, PLAIN, 201)
 
 
 async def bind(core: Core, ctx: Context) -> Reply:
@@ -34,7 +35,7 @@ async def bind(core: Core, ctx: Context) -> Reply:
     node = str(target["name"])
 
     def assign(entry: Entry, rendered: Rendered) -> Obj:
-        pod = rendered.fresh()
+        pod = rendered.fresh() if core.admission.concerned(ctx.kind, "UPDATE", ctx.subresource) else _own(rendered.obj)
         spec = pod["spec"]
         if pod["metadata"].get("deletionTimestamp"):
             raise conflict(
@@ -58,7 +59,14 @@ async def bind(core: Core, ctx: Context) -> Reply:
     sound = not given.get("annotations")
     options = write_options(ctx.query)
     await writing.update(core, ctx, assign, options, [], prepare=_as_it_is, tracked=True, sound=sound)
-    return value_reply(SUCCESS, PLAIN, 201)
+    return _BOUND
+
+
+def _own(pod: Obj) -> Obj:
+    """A copy of a pod in which what a binding sets may be changed; it shares the rest."""
+    status = dict(pod.get("status") or {})
+    status["conditions"] = [dict(condition) for condition in status.get("conditions") or ()]
+    return {**pod, "metadata": dict(pod["metadata"]), "spec": dict(pod["spec"]), "status": status}
 
 
 def _as_it_is(obj: Obj, old: Obj) -> None:
