@@ -38,9 +38,9 @@ class SystemClock:
 
 def rfc3339(moment: datetime) -> str:
     """`metav1.Time`: seconds, UTC, `Z` (2006-01-02T15:04:05Z)."""
-    # Servers' own times are in UTC already, and every object bears one.
+    # Servers' own times are in UTC already, and every object bears some.
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return utc.isoformat(timespec="seconds")[:19] + "Z"
+    return utc.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def rfc3339_micro(moment: datetime) -> str:

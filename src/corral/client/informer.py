@@ -229,11 +229,14 @@ class Informer:
 
     def _put(self, key: Key, obj: Obj, *, anew: bool = False) -> None:
         old = self._objects.get(key)
-        if old is not None and old["metadata"].get("uid") != obj["metadata"].get("uid"):
-            self._remove(key)
-            old = None
-        elif old is not None and _revision(old) >= _revision(obj) and not (anew and _revision(old) > _revision(obj)):
-            return
+        if old is not None:
+            if old["metadata"].get("uid") != obj["metadata"].get("uid"):
+                self._remove(key)
+                old = None
+            else:
+                before, now = _revision(old), _revision(obj)
+                if before >= now and not (anew and before > now):
+                    return
         obj = self._kept(obj)
         self._objects[key] = obj
         for name in self._indexers:
@@ -256,13 +259,16 @@ class Informer:
 
     def _index_one(self, name: str, key: Key, old: Obj | None, new: Obj | None) -> None:
         indexer, index = self._indexers[name], self._indices[name]
-        for value in indexer(old) if old is not None else ():
-            bucket = index.get(value)
-            if bucket is not None:
-                bucket.pop(key, None)
-                if not bucket:
-                    del index[value]
-        for value in indexer(new) if new is not None else ():
+        before = indexer(old) if old is not None else ()
+        after = indexer(new) if new is not None else ()
+        if before != after:
+            for value in before:
+                bucket = index.get(value)
+                if bucket is not None:
+                    bucket.pop(key, None)
+                    if not bucket:
+                        del index[value]
+        for value in after:
             index.setdefault(value, {})[key] = new  # type: ignore[assignment]
 
     def _tell(self, handlers: Iterable[Handler], event: Event) -> None:

@@ -9,7 +9,8 @@ from corral.kinds.types import Obj
 
 def get(obj: Obj, type_: str) -> Obj | None:
     """The condition of that type in `obj.status.conditions`, or None."""
-    for condition in (obj.get("status") or {}).get("conditions") or ():
+    status = obj.get("status")
+    for condition in (status.get("conditions") if status else None) or ():
         if condition.get("type") == type_:
             found: Obj = condition
             return found

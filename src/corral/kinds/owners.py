@@ -11,9 +11,10 @@ def owners_of(obj: Obj) -> list[Obj]:
 
 def controller_of(obj: Obj) -> Obj | None:
     """The reference to the one owner that manages the object, or None."""
-    for reference in owners_of(obj):
+    for reference in obj["metadata"].get("ownerReferences") or ():
         if reference.get("controller"):
-            return reference
+            found: Obj = reference
+            return found
     return None
 
 

@@ -14,6 +14,7 @@ from corral.kinds.types import Obj
 
 _POD_LEVEL: Final = ("cpu", "memory")
 _HUGE_PAGES: Final = "hugepages-"
+_ENDED: Final = ("Succeeded", "Failed")
 
 
 class HostPort(NamedTuple):
@@ -270,7 +271,8 @@ def phase(pod: Obj) -> str:
 
 def is_terminal(pod: Obj) -> bool:
     """Whether the pod has ended for good and holds no resources any more."""
-    return phase(pod) in ("Succeeded", "Failed")
+    status = pod.get("status")
+    return status is not None and status.get("phase") in _ENDED
 
 
 def is_ready(pod: Obj) -> bool:

@@ -40,8 +40,8 @@ async def test_what_makes_no_machine_is_denied_for_good(cell: Any) -> None:
         CERTIFICATE_SIGNING_REQUESTS, "r", lambda obj: conditions.is_true(obj, "Denied"), namespace=""
     )
     approved = {"type": "Approved", "status": "True", "reason": "ByHand", "message": "by hand"}
-    denied["status"]["conditions"].append(approved)
-    await cell.client.update(CERTIFICATE_SIGNING_REQUESTS, denied, "approval")
+    both = {**denied["status"], "conditions": [*denied["status"]["conditions"], approved]}
+    await cell.client.update(CERTIFICATE_SIGNING_REQUESTS, {**denied, "status": both}, "approval")
     later = request("system:masters")
     later["metadata"]["name"] = "later"
     await cell.client.create(CERTIFICATE_SIGNING_REQUESTS, later)

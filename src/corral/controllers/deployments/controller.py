@@ -91,7 +91,7 @@ class DeploymentController:
             self._sets.index(CONTROLLER_INDEX, orphan_key(metadata["namespace"])),
         )
         client = self._tools.client
-        held = [found for found in claimed.held if found["metadata"]["namespace"] == metadata["namespace"]]
+        held = list(claimed.held)
         for found in claimed.adopt:
             name = found["metadata"]["name"]
             held.append(

@@ -24,18 +24,25 @@ class Claim:
 
 
 def claim(owner: Obj, selector: LabelSelector, owned: Iterable[Obj], orphans: Iterable[Obj]) -> Claim:
-    """Sort `owned` (controlled by the owner's uid) and `orphans` (of its namespace, without a controller)."""
-    leaving = is_deleting(owner)
+    """Sort `owned` (controlled by the owner's uid) and `orphans` (of its namespace, without a controller).
+
+    What names an owner in another namespace is nobody's.
+    """
+    leaving, namespace = is_deleting(owner), owner["metadata"].get("namespace")
     held: list[Obj] = []
     release: list[Obj] = []
     labels: Obj | None = None
-    matches = True
+    sort = held.append
     for obj in owned:
+        metadata = obj["metadata"]
+        if metadata.get("namespace") != namespace:
+            continue
         # One owner's objects are mostly alike, and comparing labels is quicker than choosing by them.
-        if labels is None or labels != obj["metadata"].get("labels"):
-            labels = obj["metadata"].get("labels") or {}
+        if labels is None or labels != metadata.get("labels"):
+            labels = metadata.get("labels") or {}
             matches = leaving or selector.nothing or selector.matches(labels)
-        (held if matches else release).append(obj)
+            sort = held.append if matches else release.append
+        sort(obj)
     adopt = (
         ()
         if leaving or selector.nothing

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from corral.client.informer import Informer
 from corral.controllers.pods.claim import adoption_patch, claim, release_patch
-from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, is_active, orphan_key, owner_name
+from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, is_active, name_in, orphan_key
 from corral.kinds.owners import controller_of
 from corral.kinds.resources import PODS
 from corral.kinds.selectors import LabelSelector
@@ -32,9 +32,10 @@ class PodControl:
 
     def owners_of(self, pod: Obj) -> Sequence[Key]:
         """The keys that an event on `pod` concerns: its owner, or everyone who may adopt it."""
-        if controller_of(pod) is not None:
-            name = owner_name(pod, self._resource)
-            return [Key(pod["metadata"]["namespace"], name)] if name else []
+        reference = controller_of(pod)
+        if reference is not None:
+            name = name_in(reference, self._resource)
+            return [Key(pod["metadata"]["namespace"], name)] if name else ()
         return [key_of(owner) for owner in self.adopters(pod)]
 
     def adopters(self, pod: Obj) -> Sequence[Obj]:
@@ -55,8 +56,7 @@ class PodControl:
             self.pods.index(CONTROLLER_INDEX, metadata["uid"]),
             self.pods.index(CONTROLLER_INDEX, orphan_key(metadata["namespace"])),
         )
-        namespace = metadata["namespace"]
-        held = [pod for pod in claims.held if pod["metadata"]["namespace"] == namespace]
+        held = list(claims.held)
         for pod in claims.adopt:
             if is_active(pod):
                 patch = adoption_patch(pod, owner)

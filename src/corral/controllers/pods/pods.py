@@ -26,7 +26,12 @@ def controller_index(obj: Obj) -> list[str]:
 def owner_name(obj: Obj, resource: Resource) -> str | None:
     """The name of the object's controller, if that is a `resource` (any version of its group)."""
     reference = controller_of(obj)
-    if reference is None or reference.get("kind") != resource.kind:
+    return name_in(reference, resource) if reference is not None else None
+
+
+def name_in(reference: Obj, resource: Resource) -> str | None:
+    """The name that an owner reference says, if it is one to a `resource` (any version of its group)."""
+    if reference.get("kind") != resource.kind:
         return None
     group = reference.get("apiVersion", "").rpartition("/")[0]
     return reference["name"] if group == resource.group else None

@@ -77,8 +77,10 @@ class ReplicaSetController:
         return machines
 
     async def _perform(self, replica_set: Obj, step: Plan) -> Outcome:
+        pod = from_template(replica_set["spec"]["template"], replica_set)
+
         async def create(number: int) -> None:
-            await self._control.create(replica_set, from_template(replica_set["spec"]["template"], replica_set))
+            await self._control.create(replica_set, pod)
 
         async def delete(pod: Obj) -> None:
             await self._control.delete(replica_set, pod)

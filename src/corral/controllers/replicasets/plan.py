@@ -37,14 +37,20 @@ def census(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> Census:
     active: list[Obj] = []
     labelled = ready = available = terminating = 0
     waits: list[float] = []
+    labels, has_all = None, False
     for pod in pods:
         if is_terminal(pod):
             continue
-        if is_deleting(pod):
+        metadata = pod["metadata"]
+        if metadata.get("deletionTimestamp"):
             terminating += 1
             continue
         active.append(pod)
-        labelled += wanted <= (pod["metadata"].get("labels") or {}).items()
+        # They mostly bear the same labels.
+        if labels is None or labels != metadata.get("labels"):
+            labels = metadata.get("labels") or {}
+            has_all = wanted <= labels.items()
+        labelled += has_all
         if is_ready(pod):
             ready += 1
             wait = available_in(pod, seconds, now) or 0.0
