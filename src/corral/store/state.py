@@ -38,9 +38,7 @@ def creation(key: str, value: bytes, memo: Any = None) -> Write:
     return Write("put", key, value, 0, memo)
 
 
-def replacement(
-    type: Literal["put", "delete"], key: str, value: bytes, revision: int, memo: Any = None
-) -> Write:
+def replacement(type: Literal["put", "delete"], key: str, value: bytes, revision: int, memo: Any = None) -> Write:
     """A write of a key whose current value must be that of `revision`."""
     # Zero would mean "must not exist"; no value has revision -1, so that such a write always loses.
     return Write(type, key, value, revision if revision > 0 else -1, memo)
