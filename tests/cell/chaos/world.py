@@ -85,6 +85,10 @@ class World:
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
         subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=True)
         self._disks.append(disk)
+        # What a machine has to say while its disk is full is worth reading.
+        logs = self.directory / "logs" / machine
+        logs.mkdir(parents=True)
+        (disk / "log").symlink_to(logs)
 
     def stop(self) -> dict[str, set[str]]:
         """End everything; what it left behind on the machine."""
