@@ -223,9 +223,15 @@ class PodWorker:
         task.add_done_callback(lambda done: self._done(key, done))
 
     def _done(self, key: str, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s failed", task.get_name(), exc_info=task.exception())
+            # Tried again at once it might fail at once, for ever, and take the time of all other pods.
+            pause = asyncio.create_task(self._services.clock.sleep(_CONFUSED_SECONDS), name=task.get_name())
+            self._tasks[key] = pause
+            pause.add_done_callback(lambda done: self._done(key, done))
+            return
         self._tasks.pop(key, None)
         self._see(busy=self.seen.busy - {key})
-        _log_failure(task)
 
     def _drop_what_nobody_waits_for(self) -> None:
         """A pod that is deleted does not wait for its images and volumes to come."""
@@ -278,9 +284,10 @@ class PodWorker:
         try:
             around = self._operations.around(self.pod, self.seen.sandbox)
             self._volume_paths = await self._services.volumes.prepare(self.pod, around)
-        except VolumeError as error:
-            self._tell("Warning", "FailedMount", error.message + (f" ({error.remedy})" if error.remedy else ""))
-            failure = self._failure(before, "FailedMount", error.message, _VOLUME_RETRY)
+        except (VolumeError, OSError) as error:
+            message, remedy = (error.message, error.remedy) if isinstance(error, VolumeError) else (str(error), "")
+            self._tell("Warning", "FailedMount", message + (f" ({remedy})" if remedy else ""))
+            failure = self._failure(before, "FailedMount", message, _VOLUME_RETRY)
             self._see(volumes=VolumesSeen(False, failure, True))
             return
         self._stale_volumes = False

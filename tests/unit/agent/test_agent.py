@@ -1,11 +1,17 @@
 """The agent as a whole, on a runtime in memory and an API in a dictionary."""
 
+import errno
+import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corral.agent.runtime.api import RuntimeFailure
+from corral.agent.volumes.api import Surroundings
+from corral.agent.volumes.manager import VolumeManager
+from corral.kinds.types import Obj
 
 
 async def test_it_registers_its_node_and_lease(rig: Any) -> None:
@@ -139,6 +145,25 @@ async def test_a_volume_that_cannot_be_mounted_is_told(rig: Any) -> None:
     await rig.settled()
     assert 'persistentvolumeclaim "c" not found' in rig.main()["state"]["waiting"]["message"]
     assert any(reason == "FailedMount" for reason, _ in rig.events())
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ValueError("a fault of ours")])
+async def test_what_fails_for_one_pod_is_tried_again_but_not_at_once(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    tried = []
+
+    async def prepare(self: VolumeManager, pod: Obj, around: Surroundings) -> dict[str, Path]:
+        tried.append(pod)
+        raise error
+
+    monkeypatch.setattr(VolumeManager, "prepare", prepare)
+    rig.add_pod()
+    await rig.advance(9)
+    assert 0 < len(tried) < 10
+    monkeypatch.undo()
+    await rig.advance(20)
+    assert "running" in rig.main()["state"]
 
 
 async def test_after_a_restart_containers_are_adopted_and_exits_reported(rig: Any) -> None:
