@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from corral.agent.env import Surroundings
 from corral.agent.runtime.api import RuntimeFailure
-from corral.agent.volumes.api import Surroundings
 from corral.agent.volumes.manager import VolumeManager
 from corral.kinds.types import Obj
 
