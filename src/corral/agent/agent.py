@@ -83,6 +83,8 @@ class AgentConfig:
     pids_limit: int = 0
     fences: bool = False
     """Whether it stops by itself what the servers may have started elsewhere."""
+    boot: str = ""
+    """Tells this boot of the machine from others; the kernel's own if empty."""
     groups: Sequence[str] = ()
     """Directories of control groups that hold the pods' own, for whoever kills them when the agent is dead."""
 
@@ -116,7 +118,9 @@ class Agent:
         self._client = client
         self._clock = clock
         self._server_context = server_context
-        self._machine = facts.read(config.node_name, (config.address,), config.directory, config.capacity)
+        self._machine = facts.read(
+            config.node_name, (config.address,), config.directory, config.capacity, boot=config.boot
+        )
         self._events = EventRecorder(client, "kubelet", clock, host=config.node_name)
         self._objects = ObjectCache(client, clock, self._objects_changed)
         self._tokens = TokenCache(client, clock)

@@ -39,8 +39,9 @@ def read(
     directory: Path,
     overrides: Mapping[str, int] | None = None,
     devices: Path = Path("/dev"),
+    boot: str = "",
 ) -> Machine:
-    """This machine. `overrides` replaces capacities (and with them what is allocatable)."""
+    """This machine. `overrides` replaces capacities (and what is allocatable), `boot` the kernel's boot id."""
     capacity = {
         "cpu": len(os.sched_getaffinity(0)) * 1000,
         "memory": _memory(),
@@ -51,7 +52,8 @@ def read(
     if found := gpus.count(devices):
         capacity[gpus.NVIDIA] = found
     capacity.update(overrides or {})
-    return Machine(name, tuple(addresses), capacity, allocatable(capacity, overrides or {}), _info())
+    info = {**_info(), **({"bootID": boot} if boot else {})}
+    return Machine(name, tuple(addresses), capacity, allocatable(capacity, overrides or {}), info)
 
 
 def allocatable(capacity: Mapping[str, int], overrides: Mapping[str, int]) -> dict[str, int]:

@@ -43,6 +43,17 @@ class CellConfig:
     health_profile: str = "default"
     """How soon a silent machine is given up: a name of `corral.kinds.health.PROFILES`."""
 
+    addresses: tuple[str, ...] = ()
+    """By which clients reach the API, besides the machine's own."""
+
+    @property
+    def boot(self) -> str:
+        """Tells this boot of the machine from others, if the kernel's own does not (a machine of `--machines`)."""
+        try:
+            return (self.run_dir / "boot_id").read_text().strip()
+        except OSError:
+            return ""
+
     @property
     def kubeconfig(self) -> Path:
         return self.data_dir / "kubeconfig"

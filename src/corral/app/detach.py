@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 
@@ -12,18 +14,37 @@ _READY_VARIABLE = "CORRAL_READY_FD"
 _READY = b"\0"
 
 
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A process in the background."""
+
+    child: subprocess.Popen[bytes]
+    ready: bool
+    said: str
+    """What it said until it was ready, or ended."""
+
+
 def detached(config: CellConfig, arguments: list[str]) -> int:
     """Start `corral` with `arguments` in the background; returns 0 when it is ready, else its exit code.
 
     What it says until then is passed on; afterwards it writes to DIR/log/corral.log.
     """
+    launched = launch(config, arguments)
+    click.echo(launched.said, nl=False)
+    # A child that ends well without having been ready has found that another one serves.
+    return 0 if launched.ready else launched.child.wait()
+
+
+def launch(config: CellConfig, arguments: list[str], within: Sequence[str] = ()) -> Launched:
+    """Start `corral` with `arguments` in the background, as the command `within` starts programs, and wait until it
+    is ready or has ended."""
     reader, writer = os.pipe()
     log = config.data_dir / "log" / "corral.log"
     environment = {**os.environ, _READY_VARIABLE: str(writer)}
     with log.open("ab") as output:
         start = output.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "corral", *arguments],
+            [*within, sys.executable, "-m", "corral", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -38,9 +59,7 @@ def detached(config: CellConfig, arguments: list[str]) -> int:
     os.close(reader)
     with log.open("rb") as written:
         written.seek(start)
-        click.echo(written.read().decode(errors="replace"), nl=False)
-    # A child that ends well without having been ready has found that another one serves.
-    return 0 if ready else child.wait()
+        return Launched(child, ready, written.read().decode(errors="replace"))
 
 
 def tell_ready() -> None:

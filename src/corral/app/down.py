@@ -1,5 +1,6 @@
 """`corral down`: stop the cell on this machine."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import click
 
 from corral.app import options
 from corral.app.config import CellConfig
+from corral.app.fleet import layout
 from corral.app.process import end, running_pid
 from corral.base.errors import CorralError
 from corral.cli import terminal
@@ -29,7 +31,12 @@ def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
         if pid and not end(pid, SHUTDOWN_SECONDS):
             raise CorralError(f"cannot stop pid {pid}: it did not end in {SHUTDOWN_SECONDS:.0f} s", f"kill -9 {pid}")
         stopped = 0
-        if not keep_containers and config.agent_dir.exists():
+        fleet = layout.load(config)
+        if fleet is not None:
+            from corral.app.fleet.closing import close
+
+            stopped = asyncio.run(close(fleet, grace, keep_containers=keep_containers))
+        elif not keep_containers and config.agent_dir.exists():
             import logging
 
             import uvloop

@@ -16,7 +16,6 @@ from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.app.up import Checklist, preflight, serve
 from corral.base.errors import CorralError
 from corral.cli import terminal
-from corral.kinds.podspec import amount
 from corral.kinds.types import Obj
 
 _PIN = re.compile(r"sha256:[0-9a-f]{64}")
@@ -71,7 +70,13 @@ def command(
         membership = Membership.load(config.data_dir)
         if server is not None:
             wanted = Membership(
-                server.rstrip("/"), config.machine, _labels(labels), _taints(taints), _capacity(capacity), address, port
+                server.rstrip("/"),
+                config.machine,
+                _labels(labels),
+                _taints(taints),
+                options.amounts(capacity),
+                address,
+                port,
             )
             membership = _enrolled(config, wanted, token, pin, membership)
         elif membership is None:
@@ -122,28 +127,8 @@ def _enrolled(
     return wanted
 
 
-def _pairs(text: str, option: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise CorralError(f"cannot read {option} {part!r}", f"write {option} key=value,key=value")
-        found[key.strip()] = value.strip()
-    return found
-
-
 def _labels(text: str) -> dict[str, str]:
-    return _pairs(text, "--labels")
-
-
-def _capacity(text: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name, value in _pairs(text, "--capacity").items():
-        try:
-            found[name] = amount(name, value)
-        except ValueError as error:
-            raise CorralError(f"cannot read --capacity {name}={value}: {error}", "write cpu=4,memory=8Gi") from error
-    return found
+    return options.pairs(text, "--labels")
 
 
 def _taints(text: str) -> list[Obj]:

@@ -111,6 +111,7 @@ async def running_machine(
             service_host=server.hostname or "",
             service_port=server.port or 443,
             fences=True,
+            boot=config.boot,
             groups=runtime.control_groups(),
         )
         agent = Agent(

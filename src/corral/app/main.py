@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("corral.cli.status", "Show the cell: its server, machines and load."),
     "join": ("corral.app.join", "Make this machine one of a cell's."),
     "token": ("corral.cli.token", "Make the tokens that machines join with."),
-    "machine": ("corral.cli.machine", "List machines, and take one out of service and back."),
+    "machine": ("corral.app.fleet.failures", "List machines, and take one out of service and back."),
     "image": ("corral.cli.image", "Load and list the images of a cell's machines."),
     "store": ("corral.app.store", "Back up, restore and move a cell's state."),
     "doctor": ("corral.app.doctor", "Check that this machine has what a cell needs."),

@@ -157,6 +157,11 @@ class Identity:
         """The cell's authority as PEM."""
         return (self._directory / "ca.crt").read_bytes()
 
+    @property
+    def introduced(self) -> bool:
+        """Whether the machine has a certificate of the cell whose authority it knows."""
+        return self._is_good("client", ())
+
     async def introduce(self, authority: bytes, token: str) -> None:
         """Get the first certificate with a token.
 

@@ -13,4 +13,5 @@ def open_runtime(config: CellConfig) -> OciRuntime:
         clock=process_clock(config.data_dir),
         cell=config.name,
         engine=config.engine,
+        boot=config.boot,
     )

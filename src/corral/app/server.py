@@ -56,7 +56,9 @@ async def running_server(
         CorralError: the data directory or the port cannot be used.
     """
     async with AsyncExitStack() as stack:
-        pki = Pki.open(config.data_dir / "pki", hosts=[machine_address(), config.host, config.machine])
+        pki = Pki.open(
+            config.data_dir / "pki", hosts=[machine_address(), config.host, config.machine, *config.addresses]
+        )
         address = read_address(config.store, config.data_dir)
         store = await open_store(address)
         stack.push_async_callback(store.close)

@@ -18,6 +18,8 @@ import click
 from corral.app import detach as detaching
 from corral.app import joining, options
 from corral.app.config import DEFAULT_PORT, MEMBER_FILE, CellConfig, Engine, prepare_data_dir
+from corral.app.fleet.layout import MOST, Fleet
+from corral.app.fleet.opening import open_fleet
 from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base import memory
@@ -60,6 +62,13 @@ from corral.kinds.health import PROFILES
     help="How soon a silent machine is given up: its pods run elsewhere after about 5 s, 10 s or 6 min.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Return when the cell is ready; it runs on in the background.")
+@click.option(
+    "--machines",
+    type=click.IntRange(1, MOST),
+    metavar="N",
+    help="Be a fleet: the server here, and N machines, m1 to mN, in network namespaces of their own.",
+)
+@click.option("--capacity", default="", metavar="R=N,...", help="What pods may have on each of --machines.")
 @click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")
 def command(
     data_dir: Path,
@@ -73,6 +82,8 @@ def command(
     health_profile: str,
     detach: bool,
     no_agent: bool,
+    machines: int | None,
+    capacity: str,
 ) -> None:
     """Start a cell: API server, scheduler, controllers and this machine's agent, in one process.
 
@@ -91,13 +102,14 @@ def command(
         if pid:
             _say_running(config, pid)
             return
+        fleet = open_fleet(config, machines or 0, options.amounts(capacity))
         if join_server is not None:
             found = joining.join(config, join_server)
             config = replace(config, store=config.store or found)
         if detach:
             code = detaching.detached(config, ["up", *_arguments(config)])
         else:
-            code = _serve_cell(config)
+            code = _serve_cell(config, fleet)
     except AlreadyRuns as error:
         _say_running(config, error.pid)
         code = 0
@@ -122,10 +134,14 @@ def _arguments(config: CellConfig) -> list[str]:
     return arguments if config.agent else [*arguments, "--no-agent"]
 
 
-def _serve_cell(config: CellConfig) -> int:
+def _serve_cell(config: CellConfig, fleet: Fleet | None) -> int:
     from corral.app.cell import running_cell
+    from corral.app.fleet.cell import running_fleet
 
-    return serve(config, partial(running_cell, config), ready="cell ready", kubeconfig=config.kubeconfig)
+    start = partial(running_cell, config)
+    if fleet is not None and config.agent:
+        start = partial(running_fleet, replace(fleet, config=config))
+    return serve(config, start, ready="cell ready", kubeconfig=config.kubeconfig)
 
 
 class Running(Protocol):

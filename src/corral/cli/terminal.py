@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -27,6 +28,16 @@ def error(failure: CorralError) -> None:
     click.echo(f"{head} {failure.message}", err=True)
     if failure.remedy:
         click.echo(f"  remedy: {failure.remedy}", err=True)
+
+
+@contextmanager
+def failing(code: int = 1) -> Iterator[None]:
+    """Say an error of ours in words and end with `code`."""
+    try:
+        yield
+    except CorralError as failure:
+        error(failure)
+        raise SystemExit(code) from failure
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, gap: int = 3) -> str:

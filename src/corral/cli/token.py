@@ -12,6 +12,7 @@ from corral.base.clock import parse_rfc3339
 from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.cli.session import Session, connected
+from corral.client.client import Client
 from corral.kinds.bootstraptokens import NAMESPACE, SECRET_TYPE, secret_name, token_id, token_secret
 from corral.kinds.resources import CONFIG_MAPS, SECRETS
 from corral.kinds.status import StatusError
@@ -47,13 +48,24 @@ def command() -> None:
 async def create(session: Session, ttl: str, description: str) -> None:
     """Make a token and print the line that joins a machine with it."""
     life = seconds(ttl)
+    server, pin = await _place(session)
+    token = await issue(session.client, life, description)
+    if life:
+        terminal.note(f"good for {human_duration(life)}; on the new machine, as root:")
+    click.echo(f"corral join {server} --token {token} --ca-hash {pin}")
+
+
+async def issue(client: Client, life: int, description: str) -> str:
+    """A new token, good for `life` seconds, or for ever if 0."""
     ident, secret = _random(6), _random(16)
     expires = datetime.now(UTC) + timedelta(seconds=life) if life else None
-    server, pin = await _place(session)
-    await session.client.create(SECRETS, token_secret(ident, secret, description, expires))
-    if expires is not None:
-        terminal.note(f"good for {human_duration(life)}; on the new machine, as root:")
-    click.echo(f"corral join {server} --token {ident}.{secret} --ca-hash {pin}")
+    await client.create(SECRETS, token_secret(ident, secret, description, expires))
+    return f"{ident}.{secret}"
+
+
+async def withdraw(client: Client, token: str) -> None:
+    """Make a token worthless."""
+    await client.delete(SECRETS, secret_name(token.partition(".")[0]), NAMESPACE)
 
 
 async def _place(session: Session) -> tuple[str, str]:
@@ -97,7 +109,7 @@ async def delete(session: Session, tokens: tuple[str, ...]) -> None:
     for token in tokens:
         ident = token.partition(".")[0]
         try:
-            await session.client.delete(SECRETS, secret_name(ident), NAMESPACE)
+            await withdraw(session.client, ident)
         except StatusError as error:
             if error.code != 404:
                 raise

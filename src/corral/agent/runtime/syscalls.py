@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -70,6 +71,15 @@ def unmount(target: str, *, lazily: bool = True) -> bool:
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread."""
     _check(_libc.unshare(flags))
+
+
+def enter_network(path: Path) -> None:
+    """setns(2): the calling thread, and what it starts from now on, go into the network namespace at `path`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(descriptor, CLONE_NEWNET), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def set_hostname(name: str) -> None:

@@ -5,12 +5,15 @@ What is the same for all pods, letting them out, is one nftables table for the c
 """
 
 import asyncio
+import fcntl
 import hashlib
 import ipaddress
 import json
 import logging
 import re
 import shutil
+import socket
+import struct
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 _CNI_VERSION = "1.0.0"
 _SPACE = ipaddress.IPv4Network("10.88.0.0/13")
 _PREFIX = 24
+_SIOCGIFMTU = 0x8921
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +88,21 @@ def parse_routes(table: str) -> list[tuple[str, ipaddress.IPv4Network]]:
 def choose(cell: str) -> NetworkConfig:
     """A bridge name and a subnet that belong to `cell` and collide with nothing on this machine now."""
     name = "corral-" + hashlib.sha256(cell.encode()).hexdigest()[:8]
-    routes = parse_routes(Path("/proc/net/route").read_text())
+    routes = parse_routes(Path("/proc/thread-self/net/route").read_text())
     own = [network for interface, network in routes if interface == name]
     uplinks = [interface for interface, network in routes if network.prefixlen == 0]
-    mtus = [int(Path(f"/sys/class/net/{uplink}/mtu").read_text()) for uplink in uplinks]
-    mtu = min([1500, *mtus])
+    mtu = min([1500, *map(_mtu, uplinks)])
     if own:
         return NetworkConfig(name, str(own[0]), mtu)
     taken = [network for interface, network in routes if network.prefixlen]
     return NetworkConfig(name, first_free(cell, taken), mtu)
+
+
+def _mtu(interface: str) -> int:
+    """Asked of a socket: /sys/class/net shows the namespace that sysfs was mounted in, which need not be ours."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        answer = fcntl.ioctl(control, _SIOCGIFMTU, struct.pack("16si12x", interface.encode(), 0))
+    return int(struct.unpack("16si12x", answer)[1])
 
 
 def bridge_configuration(config: NetworkConfig, directory: Path) -> dict[str, object]:

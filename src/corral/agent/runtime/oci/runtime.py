@@ -34,7 +34,10 @@ log = logging.getLogger(__name__)
 
 
 class OciRuntime:
-    """Sandboxes and containers below `directory`; `cell` names the control groups and keeps cells apart."""
+    """Sandboxes and containers below `directory`; `cell` names the control groups and keeps cells apart.
+
+    `boot` tells this boot of the machine from others; the kernel's own if empty.
+    """
 
     def __init__(
         self,
@@ -44,9 +47,11 @@ class OciRuntime:
         clock: Clock,
         cell: str,
         engine: engines.Choice = "auto",
+        boot: str = "",
     ) -> None:
         self._layout = Layout(directory)
         self._choice = engine
+        self._boot = boot or boot_id()
         self._cgroups = Cgroups(f"/corral-{cell}")
         self._network = Network(network, directory / "network")
         self._host = machine.host()
@@ -86,13 +91,12 @@ class OciRuntime:
 
     def _same_boot(self) -> bool:
         """Whether the records are of this boot; from now on they are."""
-        now = boot_id()
         try:
             before = self._layout.boot.read_text()
         except FileNotFoundError:
-            before = now
-        self._layout.boot.write_text(now)
-        return before == now
+            before = self._boot
+        self._layout.boot.write_text(self._boot)
+        return before == self._boot
 
     def _used(self) -> tuple[set[str], set[str]]:
         """The images and layers that containers stand on."""

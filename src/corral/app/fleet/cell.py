@@ -1,0 +1,68 @@
+"""A cell whose machines are network namespaces of this one: the server here, an agent in each of them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from corral.apiserver.auth.api import User
+from corral.apiserver.auth.pki import MASTERS
+from corral.apiserver.inprocess import InProcessTransport
+from corral.app.cell import Cell, Report, running_cell
+from corral.app.fleet import agents, links, power
+from corral.app.fleet.layout import Fleet, Machine
+from corral.cli.token import issue, withdraw
+from corral.client.client import Client
+
+_TOKEN_SECONDS = 600
+
+
+@asynccontextmanager
+async def running_fleet(fleet: Fleet, report: Report) -> AsyncIterator[Cell]:
+    """Start a cell and its machines, all but those that were killed; agents end on exit, and containers run on.
+
+    Raises:
+        CorralError: a part is missing or cannot be used.
+    """
+    began = time.monotonic()
+    await links.lay(fleet)
+    report("machines' link", f"{fleet.bridge}, {fleet.subnet}", time.monotonic() - began)
+    config = replace(fleet.config, agent=False, addresses=(fleet.gateway,))
+    async with AsyncExitStack() as stack:
+        cell = await stack.enter_async_context(running_cell(config, report))
+        stack.push_async_callback(_stop, fleet)
+        await _enrol(fleet, cell)
+        await _start(fleet, report)
+        yield cell
+
+
+async def _enrol(fleet: Fleet, cell: Cell) -> None:
+    """Give each machine that has none its first certificate, by a token that ends with this."""
+    server = f"https://{fleet.gateway}:{cell.port}"
+    identities = [agents.prepare(fleet, machine, server) for machine in fleet.machines]
+    fresh = [identity for identity in identities if not identity.introduced]
+    if fresh:
+        user = User("system:apiserver", (MASTERS,))
+        client = Client(InProcessTransport(cell.server, user), field_manager="corral")
+        authority = (fleet.config.data_dir / "pki" / "ca.crt").read_bytes()
+        token = await issue(client, _TOKEN_SECONDS, "the machines of corral up --machines")
+        try:
+            await asyncio.gather(*(identity.introduce(authority, token) for identity in fresh))
+        finally:
+            await withdraw(client, token)
+
+
+async def _start(fleet: Fleet, report: Report) -> None:
+    async def start(machine: Machine) -> None:
+        if power.is_off(machine):
+            report(machine.name, f"was killed (corral machine heal {machine.name})", 0.0)
+            return
+        seconds = await agents.start(fleet, machine)
+        report(machine.name, f"machine at {machine.address}", seconds)
+
+    await asyncio.gather(*(start(machine) for machine in fleet.machines))
+
+
+async def _stop(fleet: Fleet) -> None:
+    await asyncio.gather(*(agents.stop(machine) for machine in fleet.machines))

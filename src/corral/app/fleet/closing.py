@@ -1,0 +1,37 @@
+"""`corral down` for a fleet: each machine goes down as it would on its own, then the wires go."""
+
+import asyncio
+
+from corral.agent.runtime import syscalls
+from corral.app.containers import stop_all
+from corral.app.fleet import agents, links, power
+from corral.app.fleet.layout import Fleet, Machine
+
+
+async def close(fleet: Fleet, grace: float, *, keep_containers: bool) -> int:
+    """End the agents, and unless containers are kept, stop these and take the wires away; gives how many were stopped.
+
+    Raises:
+        CorralError: an agent does not end, or a container cannot be stopped.
+    """
+    for machine in fleet.machines:
+        power.thaw(machine)
+    await asyncio.gather(*(agents.stop(machine) for machine in fleet.machines))
+    if keep_containers:
+        return 0
+    plugged = [machine for machine in fleet.machines if links.is_plugged(machine)]
+    stopped = await asyncio.gather(*(_stop_containers(machine, grace) for machine in plugged))
+    await links.tear(fleet)
+    for machine in fleet.machines:
+        power.allow(machine)
+    return sum(stopped)
+
+
+async def _stop_containers(machine: Machine, grace: float) -> int:
+    """What is to be undone is on the machine's network, so it is done by a thread that has gone there."""
+
+    def work() -> int:
+        syscalls.enter_network(machine.namespace)
+        return asyncio.run(stop_all(machine.config, grace))
+
+    return await syscalls.in_new_thread(work)

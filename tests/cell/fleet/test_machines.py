@@ -1,0 +1,54 @@
+"""`corral up --machines`: machines with networks and agents of their own, and the failures that are played on them."""
+
+import os
+import time
+
+from corral.agent.mounts import mounts_below
+
+from .conftest import MACHINES, Fleet, deployment, until
+
+SERVES = "trap 'exit 0' TERM; sleep 3600 & wait"
+
+
+def boots(fleet: Fleet) -> dict[str, str]:
+    return {node["metadata"]["name"]: node["status"]["nodeInfo"]["bootID"] for node in fleet.get("nodes")["items"]}
+
+
+def test_each_machine_has_a_network_and_a_boot_of_its_own(fleet: Fleet) -> None:
+    nodes = {node["metadata"]["name"]: node["status"] for node in fleet.get("nodes")["items"]}
+    assert set(nodes) == set(MACHINES), "the real machine runs no agent"
+    addresses = {name: status["addresses"][0]["address"] for name, status in nodes.items()}
+    assert addresses == {name: fleet.machine(name).address for name in MACHINES}
+    assert len(set(boots(fleet).values())) == len(MACHINES)
+    assert {status["capacity"]["cpu"] for status in nodes.values()} == {"4"}
+    namespaces = {os.stat(fleet.machine(name).namespace).st_ino for name in MACHINES}
+    assert len(namespaces | {os.stat("/proc/self/ns/net").st_ino}) == len(MACHINES) + 1
+
+
+def test_pods_reach_the_server_and_their_logs_come_back(fleet: Fleet) -> None:
+    script = "exec 3<>/dev/tcp/$KUBERNETES_SERVICE_HOST/$KUBERNETES_SERVICE_PORT && echo reached"
+    done = fleet.corral("run", "--name", "asks", "--", "bash", "-c", script)
+    assert done.stdout.split() == ["reached"]
+
+
+def test_what_ran_on_a_dead_and_on_a_cut_off_machine_runs_elsewhere(fleet: Fleet) -> None:
+    fleet.kubectl("apply", "-f", "-", stdin=deployment("web", 3, SERVES))
+    until(lambda: set(fleet.running("web").values()) == set(MACHINES), "the pods are not on all machines")
+    before = boots(fleet)
+    began = time.monotonic()
+    fleet.kill("m2")
+    fleet.partition("m3", "in")
+    machine = fleet.machine("m2")
+    assert fleet.processes("m2") == []
+    assert mounts_below(machine.config.data_dir) == []
+    assert fleet.ready()["m2"] == "True", "the server learned of it by itself, not from a goodbye"
+    until(lambda: list(fleet.running("web").values()) == ["m1"] * 3, "the pods did not move")
+    print(f"\npods of a killed and of a cut off machine run elsewhere after {time.monotonic() - began:.1f} s")
+    agent = fleet.machine("m3").config.pid_file.read_text()
+    assert fleet.ready() == {"m1": "True", "m2": "Unknown", "m3": "Unknown"}
+    fleet.heal("m2")
+    fleet.heal("m3")
+    until(lambda: set(fleet.ready().values()) == {"True"}, "the machines did not come back")
+    after = boots(fleet)
+    assert {name for name in MACHINES if after[name] != before[name]} == {"m2"}
+    assert fleet.machine("m3").config.pid_file.read_text() == agent
