@@ -19,6 +19,8 @@ from pathlib import Path
 from corral.agent import machine as facts
 from corral.agent.actions import Actions
 from corral.agent.admission import admit
+from corral.agent.eviction.evictor import Evictor
+from corral.agent.eviction.plan import refusal
 from corral.agent.fence import Fence
 from corral.agent.gc import Janitor
 from corral.agent.guard import Guard
@@ -31,6 +33,7 @@ from corral.agent.objects import ObjectCache, TokenCache
 from corral.agent.operations import Services
 from corral.agent.pod_files import PodFiles
 from corral.agent.problems.api import Finding
+from corral.agent.problems.pressure import PRESSURES, PressureSource
 from corral.agent.problems.sources import Sources, Surroundings, machine_sources
 from corral.agent.problems.watch import ProblemWatch
 from corral.agent.registration import Registration
@@ -129,7 +132,9 @@ class Agent:
         self._informer = Informer(
             client, PODS, field_selector=f"spec.nodeName={config.node_name}", clock=clock, rng=rng
         )
-        self._problems = ProblemWatch(sources(self._around()), clock, self._found_out)
+        looked_at = sources(self._around())
+        self._problems = ProblemWatch(looked_at, clock, self._found_out)
+        self._pressure = next((source for source in looked_at if isinstance(source, PressureSource)), None)
         self._registration = Registration(client, runtime, self._machine, clock, lambda: self._problems.findings)
         self._fence = Fence()
         self._guard = Guard(config.directory, config.groups, self._spared)
@@ -200,7 +205,10 @@ class Agent:
             self._informer.revision = self._lease.revision
             tasks.start(self._informer.run(), "pods of this machine")
             await self._informer.synced.wait()
-            tasks.start(self._janitor().run(), "garbage collection")
+            janitor = self._janitor()
+            tasks.start(janitor.run(), "garbage collection")
+            if self._pressure is not None:
+                tasks.start(self._evictor(self._pressure, janitor).run(), "eviction")
             tasks.start(self._reclaimer().run(), "volumes that are deleted")
             tasks.start(LogRotator(self.runtime, self._clock, self._running_logs).run(), "log rotation")
             self._stack = stack.pop_all()
@@ -264,6 +272,18 @@ class Agent:
         memory = self._machine.allocatable.get("memory", 0)
         return Surroundings(config.directory, memory, config.groups, self.runtime, self._date, self._clock)
 
+    def _evictor(self, pressure: PressureSource, janitor: Janitor) -> Evictor:
+        return Evictor(
+            self.runtime,
+            self.layout,
+            self._clock,
+            finding=self._problems.finding,
+            read=pressure.read,
+            tenants=lambda: list(self._workers.values()),
+            reclaim=janitor.reclaim,
+            tell=lambda reason, message: self._events.record(self._registration.node, "Warning", reason, message),
+        )
+
     async def _date(self) -> str:
         return (await self._client.transport.call(ApiRequest("GET", "/version"))).date
 
@@ -301,9 +321,12 @@ class Agent:
         if not known and not pod["metadata"].get("deletionTimestamp"):
             others = [other.pod for other in self._workers.values() if not is_terminal({"status": other.status})]
             labels = labels_of(self._machine, self.config.labels)
-            refusal = admit(pod, others, {**labels, **self._node_labels()}, self._machine.allocatable)
-            if refusal is not None:
-                worker.reject(refusal.reason, refusal.message)
+            pressures = [found.type for found in self._problems.findings if found.type in PRESSURES and found.trouble]
+            refused = refusal(pod, pressures) or admit(
+                pod, others, {**labels, **self._node_labels()}, self._machine.allocatable
+            )
+            if refused is not None:
+                worker.reject(refused.reason, refused.message)
         worker.fence(self._fence.check(self._clock.monotonic()) and yields(pod))
         self._workers[uid] = self._by_key[worker.key] = worker
         self._lives[uid] = asyncio.create_task(self._live(worker), name=f"pod {worker.key}")

@@ -136,10 +136,15 @@ class Janitor:
         for directory in [self._layout.logs / name for name in logs if name not in kept]:
             await asyncio.to_thread(shutil.rmtree, directory)
 
-    async def _clean_images(self, containers: Sequence[Container]) -> None:
+    async def reclaim(self) -> None:
+        """The disk is too full: besides all that `clean` removes, every image that nobody uses."""
+        await self.clean()
+        await self._clean_images(await self._runtime.containers(), until=0.0)
+
+    async def _clean_images(self, containers: Sequence[Container], until: float = LOW) -> None:
         used = {container.image_id for container in containers}
         for image in unused(await self._runtime.images.list(), used):
-            if disk_used_share(self._layout.directory) < LOW:
+            if disk_used_share(self._layout.directory) < until:
                 return
             logger.info("removing image %s: the disk is too full", image.id)
             await self._runtime.images.remove(image.id)

@@ -108,6 +108,16 @@ class PodWorker:
         self._see(rejected=model.Rejection(reason, message))
         self._tell("Warning", reason, message)
 
+    def evict(self, rejection: model.Rejection) -> None:
+        """The machine can keep the pod no longer."""
+        self._see(rejected=rejection)
+        self._tell("Warning", rejection.reason, rejection.message)
+
+    def clear(self) -> None:
+        """What the pod, once ended, has on the machine is wanted no more: there is no room for it."""
+        if not self.seen.unwanted:
+            self._see(unwanted=True)
+
     def fence(self, shut: bool) -> None:
         """Whether the pod may run elsewhere by now: kill what runs of it and start nothing."""
         if shut != self.seen.fenced:

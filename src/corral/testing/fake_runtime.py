@@ -535,6 +535,9 @@ class FakeRuntime:
     async def reopen_log(self, container_id: str) -> None:
         self._called("reopen_log", container_id)
 
+    def written(self, container_id: str) -> str:
+        return self.root(container_id)
+
     def root(self, container_id: str) -> str:
         root = self._directory / container_id / "root"
         root.mkdir(parents=True, exist_ok=True)

@@ -103,6 +103,17 @@ class RuntimeSuite:
         yield pod
         await runtime.remove_sandbox(pod.sandbox.id)
 
+    async def test_it_answers(self, runtime: Runtime) -> None:
+        await runtime.check()
+
+    async def test_what_a_container_writes_is_where_it_says(self, runtime: Runtime, pod: Pod) -> None:
+        if not self.shell:
+            return
+        spec = pod.spec("sh", "-c", "echo mine > /written")
+        await pod.run(spec)
+        await pod.finished(spec)
+        assert (Path(runtime.written(spec.id)) / "written").read_text() == "mine\n"
+
     async def test_a_sandbox_is_listed_with_an_address(self, runtime: Runtime, pod: Pod) -> None:
         assert pod.sandbox in await runtime.sandboxes()
         assert pod.sandbox.ready

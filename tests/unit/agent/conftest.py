@@ -13,6 +13,7 @@ import pytest
 
 from corral.agent import mounts
 from corral.agent.agent import Agent, AgentConfig
+from corral.agent.problems.sources import Sources, machine_sources
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import Client
 from corral.kinds.status import StatusError, already_exists, not_found
@@ -194,7 +195,7 @@ class Rig:
         asyncio.get_running_loop().set_default_executor(self.threads)
         self.agent = self.build()
 
-    def build(self, **settings: Any) -> Agent:
+    def build(self, sources: Sources = machine_sources, **settings: Any) -> Agent:
         config = AgentConfig("m1", self.directory, "192.0.2.1", port=0, listen="127.0.0.1", **settings)
         return Agent(
             Client(self.api),
@@ -204,6 +205,7 @@ class Rig:
             rng=random.Random(1),
             server_context=None,
             fetch_source=NoSources(),
+            sources=sources,
         )
 
     def add_pod(self, name: str = "web", **spec: Any) -> str:

@@ -87,10 +87,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The agent does not take the pod: it becomes Failed with this reason and message."""
+    """The agent does not take the pod, or keeps it no longer: it becomes Failed with this reason and message."""
 
     reason: str
     message: str
+    grace: int | None = None
+    """Seconds that containers get to end; None is what the pod says."""
+    disrupted: bool = False
+    """It ran here and is ended for the machine's sake, not its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ class Observed:
     streaks: Mapping[str, int] = field(default_factory=dict)
     """By container name: restarts in a row without ten quiet minutes between."""
     rejected: Rejection | None = None
+    unwanted: bool = False
+    """Nobody wants what the pod, once ended, has on this machine: the disk is too full to keep logs and files."""
     gone: bool = False
     """The object is no longer in the API."""
     fenced: bool = False

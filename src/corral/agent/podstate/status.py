@@ -245,7 +245,11 @@ def _conditions(
     live = (pod.get("status") or {}).get("conditions") or ()
     before = {condition["type"]: condition for condition in (*live, *(previous.get("conditions") or ()))}
     foreign = {condition["type"]: condition for condition in live if condition["type"] not in own}
-    conditions = [_stamped(type_, own[type_], before.get(type_), pod, now) for type_ in CONDITIONS]
+    if seen.rejected is not None and seen.rejected.disrupted:
+        message = seen.rejected.message
+        own["DisruptionTarget"] = {"status": "True", "reason": "TerminationByKubelet", "message": message}
+        foreign.pop("DisruptionTarget", None)
+    conditions = [_stamped(type_, own[type_], before.get(type_), pod, now) for type_ in own]
     return conditions + list(foreign.values())
 
 

@@ -181,20 +181,21 @@ class _Plan:
 
     def end(self, ending: Ending) -> None:
         """Stop containers, sidecars last; then, for a deleted pod, take everything down."""
-        grace = grace_of(self.pod)
+        rejected = self.seen.rejected
+        grace = grace_of(self.pod) if rejected is None or rejected.grace is None else rejected.grace
         live = [view for view in self.found if view.live]
         first = [view for view in live if view.role != "sidecar"]
         for view in first:
             self._kill(view, grace, f"Stopping container {view.name}")
         if not first and live and not any(key.startswith("container/") for key in self.seen.busy):
             self._kill(live[-1], grace, f"Stopping container {live[-1].name}")
-        if live or self.seen.busy or not ending.remove:
+        if live or self.seen.busy or not (ending.remove or self.seen.unwanted):
             return
         if self.seen.sandbox is not None:
             self._unless_failed(self.seen.sandbox_failure, model.RemoveSandbox(self.seen.sandbox.id))
         elif self.seen.volumes.present:
             self.instructions.append(model.TeardownVolumes())
-        else:
+        elif ending.remove:
             self.instructions.append(model.FinishPod())
 
     def fence(self) -> None:

@@ -19,6 +19,7 @@ from corral.agent.problems.api import Finding, Sample, Source, persists
 from corral.base.quantities import format_bytes
 
 MEMORY_FLOOR: Final = 100 << 20
+PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")
 DISK_SHARE: Final = 0.10
 INODES_SHARE: Final = 0.05
 _PIDS_SHARE: Final = 0.05
@@ -54,8 +55,13 @@ class Reading:
         return self.inodes > 0 and self.inodes_free < self.inodes * INODES_SHARE
 
     @property
+    def process_floor(self) -> int:
+        """How many more processes there must at least be able to be."""
+        return int(self.process_limit * _PIDS_SHARE)
+
+    @property
     def few_processes(self) -> bool:
-        return self.process_limit - self.processes < self.process_limit * _PIDS_SHARE
+        return self.process_limit - self.processes < self.process_floor
 
 
 def judge(samples: Sequence[Sample[Reading]], now: float) -> tuple[Finding, ...]:
@@ -144,7 +150,7 @@ class PressureSource(Source[Reading]):
         groups: directories of control groups that hold the pods' own; those without memory figures do not matter.
     """
 
-    types = ("MemoryPressure", "DiskPressure", "PIDPressure")
+    types = PRESSURES
     period = 5.0
     keep = 60.0
     judge = staticmethod(judge)

@@ -306,5 +306,8 @@ class Runtime(Protocol):
     async def reopen_log(self, container_id: str) -> None:
         """The log file was rotated: write to a new one at the same path."""
 
+    def written(self, container_id: str) -> str:
+        """The directory on the machine that holds what the container has written to its root."""
+
     def root(self, container_id: str) -> str:
         """The container's root directory on the machine, for reading files out of it."""

@@ -542,6 +542,9 @@ class Containers:
     def reopen_log(self, container_id: str) -> None:
         conmon.reopen_log(self._layout.container(self._find(container_id).record.spec.id))
 
+    def written(self, container_id: str) -> str:
+        return str(self._layout.container(self._find(container_id).record.spec.id) / "upper")
+
     def root(self, container_id: str) -> str:
         return str(self._layout.container(self._find(container_id).record.spec.id) / "root")
 

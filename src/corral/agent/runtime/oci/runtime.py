@@ -186,6 +186,9 @@ class OciRuntime:
     async def reopen_log(self, container_id: str) -> None:
         self._held.reopen_log(container_id)
 
+    def written(self, container_id: str) -> str:
+        return self._held.written(container_id)
+
     def root(self, container_id: str) -> str:
         return self._held.root(container_id)
 

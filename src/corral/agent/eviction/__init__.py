@@ -1,0 +1,1 @@
+"""Ending pods when their machine runs short: who must go is decided purely (`plan`), and done by `Evictor`."""

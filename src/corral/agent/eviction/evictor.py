@@ -1,0 +1,170 @@
+"""Relieving a machine that runs short: first what nobody needs any more, then one pod at a time, until it is over."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from corral.agent.eviction.plan import Resident, Shortage, rejection, shortage, victim
+from corral.agent.layout import Layout
+from corral.agent.podstate.model import Observed, Rejection
+from corral.agent.problems.api import Finding
+from corral.agent.problems.pressure import PRESSURES, Reading
+from corral.agent.runtime import spawn
+from corral.agent.runtime.api import Container, ContainerState, Runtime
+from corral.agent.waiting import wait
+from corral.base.clock import Clock
+from corral.base.errors import CorralError
+from corral.kinds.types import Obj
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 5.0
+_END_SECONDS: Final = 30.0
+"""How long a pod that was told to leave is waited for before the next one is looked for."""
+_COUNT_SECONDS: Final = 60.0
+
+
+class Tenant(Protocol):
+    """A pod's worker."""
+
+    pod: Obj
+    status: Obj
+    seen: Observed
+
+    def evict(self, rejection: Rejection) -> None:
+        """End the pod for good."""
+
+    def clear(self) -> None:
+        """What an ended pod has on the machine is wanted no more."""
+
+    def end_of(self, container_id: str) -> asyncio.Event:
+        """Set when the container has ended."""
+
+
+class Evictor:
+    """Looks after pressure until cancelled.
+
+    Args:
+        finding: what a condition says now.
+        read: what is left of the machine at this moment.
+        tenants: the workers of all pods.
+        reclaim: removes images and dead containers that nobody uses.
+        tell: an event about the machine: reason, message.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        layout: Layout,
+        clock: Clock,
+        *,
+        finding: Callable[[str], Finding | None],
+        read: Callable[[], Awaitable[Reading]],
+        tenants: Callable[[], Iterable[Tenant]],
+        reclaim: Callable[[], Awaitable[None]],
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._runtime = runtime
+        self._layout = layout
+        self._clock = clock
+        self._finding = finding
+        self._read = read
+        self._tenants = tenants
+        self._reclaim = reclaim
+        self._tell = tell
+
+    async def run(self) -> None:
+        while True:
+            await self._clock.sleep(_LOOK_SECONDS)
+            for condition in PRESSURES:
+                found = self._finding(condition)
+                if found is not None and found.acute:
+                    try:
+                        await self.relieve(condition)
+                    except (CorralError, OSError) as error:
+                        logger.warning("cannot relieve %s, will retry: %s", condition, error)
+
+    async def relieve(self, condition: str) -> None:
+        """Do what helps most, once."""
+        short = shortage(condition, await self._read())
+        if short is not None and condition == "DiskPressure":
+            self._tell("EvictionThresholdMet", f"Attempting to reclaim {short.resource}")
+            await self._make_room()
+            short = shortage(condition, await self._read())
+        if short is None:
+            return
+        tenants = [tenant for tenant in self._tenants() if _lives(tenant)]
+        residents = [Resident(tenant.pod, await self._uses(tenant, short)) for tenant in tenants]
+        chosen = victim(residents, short)
+        if chosen is None:
+            logger.warning("node is low on %s, and ending no pod would help", short.resource)
+            return
+        if condition != "DiskPressure":
+            self._tell("EvictionThresholdMet", f"Attempting to reclaim {short.resource}")
+        await self._evict(tenants[residents.index(chosen)], chosen, short)
+
+    async def _make_room(self) -> None:
+        for tenant in self._tenants():
+            if not _lives(tenant):
+                tenant.clear()
+        await self._reclaim()
+
+    async def _evict(self, tenant: Tenant, resident: Resident, short: Shortage) -> None:
+        metadata = resident.pod["metadata"]
+        logger.warning("pod %s/%s is evicted for %s", metadata.get("namespace"), metadata["name"], short.resource)
+        running = _running(tenant)
+        tenant.evict(rejection(resident, short))
+        until = self._clock.monotonic() + _END_SECONDS
+        for container in running:
+            await wait(tenant.end_of(container.id), self._clock, until - self._clock.monotonic())
+        if short.condition == "DiskPressure":
+            tenant.clear()
+
+    async def _uses(self, tenant: Tenant, short: Shortage) -> dict[str, int]:
+        if short.resource == "ephemeral-storage":
+            return await self._disk_uses(tenant)
+        uses: dict[str, int] = {}
+        for container in _running(tenant):
+            usage = await self._runtime.usage(container.id)
+            if usage is not None:
+                uses[container.name] = usage.working_set_bytes if short.resource == "memory" else usage.pids
+        return uses
+
+    async def _disk_uses(self, tenant: Tenant) -> dict[str, int]:
+        pod, uses = tenant.pod, {"": 0}
+        for container in tenant.seen.containers:
+            logs = self._layout.log(pod, container.name, container.attempt).parent
+            uses[container.name] = await size([self._runtime.written(container.id), str(logs)])
+        own = [volume["name"] for volume in pod["spec"].get("volumes") or () if _is_own(volume)]
+        uid = pod["metadata"]["uid"]
+        uses[""] = await size([str(self._layout.volume(uid, name)) for name in own])
+        return uses
+
+
+def _is_own(volume: Obj) -> bool:
+    """Whether a volume is on the machine's disk, and the pod's alone."""
+    if "emptyDir" in volume:
+        return (volume["emptyDir"] or {}).get("medium") != "Memory"
+    return "csi" in volume
+
+
+def _lives(tenant: Tenant) -> bool:
+    return tenant.status.get("phase") not in ("Succeeded", "Failed") and tenant.seen.rejected is None
+
+
+def _running(tenant: Tenant) -> Sequence[Container]:
+    return [found for found in tenant.seen.containers if found.state is ContainerState.RUNNING]
+
+
+async def size(paths: Sequence[str]) -> int:
+    """Bytes that directories take on their disk, as du(1) counts them: in a process of its own, off our loop."""
+    if not paths:
+        return 0
+    try:
+        async with asyncio.timeout(_COUNT_SECONDS):
+            done = await spawn.run(["du", "-sxcB1", "--", *paths])
+    except TimeoutError:
+        return 0
+    last = done.stdout.splitlines()[-1:]
+    return int(last[0].split()[0]) if last else 0
