@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ from corral.agent.problems.pressure import PRESSURES, PressureSource
 from corral.agent.problems.sources import Sources, Surroundings, machine_sources
 from corral.agent.problems.watch import ProblemWatch
 from corral.agent.registration import Registration
+from corral.agent.repairs import Perform, RepairHand, reboot
 from corral.agent.rotation import LogRotator
 from corral.agent.runtime.api import Container, ContainerState, Runtime, Sandbox
 from corral.agent.server import AgentServer
@@ -48,12 +49,14 @@ from corral.agent.volumes.manager import VolumeManager
 from corral.agent.volumes.reclaimer import VolumeReclaimer
 from corral.agent.worker import PodWorker
 from corral.base.clock import Clock, parse_rfc3339
+from corral.base.errors import CorralError
 from corral.base.tasks import TaskStack
 from corral.client.api import ApiRequest
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.kinds.health import yields
 from corral.kinds.podspec import is_terminal
+from corral.kinds.repairs import Remedy
 from corral.kinds.resources import PODS
 from corral.kinds.storage import claims_of
 from corral.kinds.types import Key, Obj
@@ -90,6 +93,10 @@ class AgentConfig:
     """Tells this boot of the machine from others; the kernel's own if empty."""
     groups: Sequence[str] = ()
     """Directories of control groups that hold the pods' own, for whoever kills them when the agent is dead."""
+    reboot: Callable[[], Sequence[str]] = tuple
+    """The command that reboots this machine, if its owner lets repairs do so."""
+    restart: Callable[[], None] | None = None
+    """Ends this agent, and starts another one in its place; None where it is a part of something larger."""
 
 
 class Agent:
@@ -209,6 +216,7 @@ class Agent:
             tasks.start(janitor.run(), "garbage collection")
             if self._pressure is not None:
                 tasks.start(self._evictor(self._pressure, janitor).run(), "eviction")
+            tasks.start(self._repair_hand(janitor).run(), "repairs")
             tasks.start(self._reclaimer().run(), "volumes that are deleted")
             tasks.start(LogRotator(self.runtime, self._clock, self._running_logs).run(), "log rotation")
             self._stack = stack.pop_all()
@@ -231,6 +239,22 @@ class Agent:
             return {Key(pod["metadata"].get("namespace", ""), name) for pod in pods for name, _ in claims_of(pod)}
 
         return VolumeReclaimer(self._client, self.config.node_name, self.layout.local_volumes, self._clock, in_use)
+
+    def _repair_hand(self, janitor: Janitor) -> RepairHand:
+        async def restart() -> str:
+            if self.config.restart is None:
+                raise CorralError("this agent is a part of the server's process and cannot be restarted alone")
+            self.config.restart()
+            return await asyncio.Future()
+
+        remedies: dict[Remedy, Perform] = {
+            "RestartRuntime": self.runtime.recover,
+            "Prune": janitor.prune,
+            "RestartAgent": restart,
+            "Reboot": lambda: reboot(self.config.reboot()),
+        }
+        boot_id = self._machine.info.get("bootID", "")
+        return RepairHand(self._client, self.config.node_name, self._clock, remedies, boot_id)
 
     def _janitor(self) -> Janitor:
         return Janitor(

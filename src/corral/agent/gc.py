@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from corral.agent.layout import Layout
-from corral.agent.machine import disk_used_share
+from corral.agent.machine import disk_used_share, free_bytes
 from corral.agent.runtime.api import Container, ContainerState, Image, Runtime, Sandbox
 from corral.agent.volumes.manager import remove_tree
 from corral.base.clock import Clock
@@ -127,6 +127,18 @@ class Janitor:
         if await asyncio.to_thread(disk_used_share, self._layout.directory) > HIGH:
             await self._clean_images(containers)
 
+    async def prune(self) -> str:
+        """Throw away all that nobody uses, however much room there is: dead containers, images, rotated logs."""
+        before = await asyncio.to_thread(free_bytes, self._layout.directory)
+        await self.clean()
+        used = {container.image_id for container in await self._runtime.containers()}
+        images = unused(await self._runtime.images.list(), used)
+        for image in images:
+            await self._runtime.images.remove(image.id)
+        logs = await asyncio.to_thread(_remove_rotated, self._layout.logs)
+        freed = await asyncio.to_thread(free_bytes, self._layout.directory) - before
+        return f"{len(images)} images and {logs} rotated logs removed, {max(0, freed) / 1e6:.1f} MB freed"
+
     async def _clean_directories(self) -> None:
         # What is there is read before what is wanted: a pod that begins meanwhile is not on the first list.
         pods, logs = await asyncio.to_thread(lambda: (_entries(self._layout.pods), _entries(self._layout.logs)))
@@ -148,6 +160,14 @@ class Janitor:
                 return
             logger.info("removing image %s: the disk is too full", image.id)
             await self._runtime.images.remove(image.id)
+
+
+def _remove_rotated(logs: Path) -> int:
+    """Remove rotated logs, compressed or not; what is written to now stays. Returns how many."""
+    found = list(logs.glob("*/*/*.log.*"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
 
 
 def _entries(directory: Path) -> list[str]:

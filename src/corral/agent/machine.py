@@ -131,6 +131,11 @@ def disk_used_share(directory: Path) -> float:
     return usage.used / usage.total if usage.total else 0.0
 
 
+def free_bytes(directory: Path) -> int:
+    """Bytes that are free on the file system of `directory`."""
+    return shutil.disk_usage(_existing(directory)).free
+
+
 def memory_available() -> int:
     """Bytes that could be had without swapping (`MemAvailable`)."""
     for line in _read("/proc/meminfo").splitlines():

@@ -12,6 +12,7 @@ from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.apiserver.sources import Sources
 from corral.app.config import CellConfig
+from corral.app.repair import host_commands
 from corral.app.runtime import open_runtime
 from corral.base.clock import Clock
 from corral.client.client import Client
@@ -57,6 +58,7 @@ def build_agent(
         service_port=api_port,
         fences=bool(config.store),
         groups=runtime.control_groups(),
+        reboot=lambda: host_commands(config.data_dir).reboot,
     )
     return Agent(
         Client(InProcessTransport(server, user), field_manager="kubelet"),

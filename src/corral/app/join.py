@@ -1,7 +1,9 @@
 """`corral join`: make this machine one of a cell's."""
 
 import asyncio
+import os
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -83,20 +85,24 @@ def command(
             raise CorralError(
                 "cannot start: this machine has joined no cell", "make the line to join with: corral token create"
             )
-        if detach:
-            code = detaching.detached(config, ["join", "--data-dir", str(config.data_dir), "--engine", engine])
-        else:
-            code = _serve(config, membership)
+        again = ["join", "--data-dir", str(config.data_dir), "--engine", engine]
+        code = detaching.detached(config, again) if detach else _serve(config, membership, again)
     except CorralError as error:
         terminal.error(error)
         code = 1
     raise SystemExit(code)
 
 
-def _serve(config: CellConfig, membership: Membership) -> int:
-    from corral.app.machine import running_machine
+def _serve(config: CellConfig, membership: Membership, again: list[str]) -> int:
+    """Run the machine; an agent that is to be restarted makes way for `corral` with the arguments `again`."""
+    from corral.app.machine import RestartAsked, running_machine
 
-    return serve(config, partial(running_machine, config, membership), ready="machine ready")
+    try:
+        return serve(config, partial(running_machine, config, membership), ready="machine ready")
+    except RestartAsked as asked:
+        terminal.note(asked.message)
+        # The same process goes on with a fresh program, so that whoever supervises it sees no end.
+        os.execv(sys.executable, [sys.executable, "-m", "corral", *again])
 
 
 def _enrolled(

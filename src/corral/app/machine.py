@@ -15,6 +15,7 @@ from corral.agent.agent import Agent, AgentConfig
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig
 from corral.app.membership import Identity, Membership
+from corral.app.repair import host_commands
 from corral.app.runtime import open_runtime
 from corral.app.servers import INFO, INFO_NAMESPACE, known, told
 from corral.base.clock import Clock
@@ -87,6 +88,7 @@ async def running_machine(
         CorralError: its certificates cannot be used.
     """
     began = time.monotonic()
+    host_commands(config.data_dir)  # a fault in it is said now, not in an emergency
     clock, rng = process_clock(config.data_dir), random.SystemRandom()
     identity = Identity(config.data_dir / "pki", membership, clock)
     address = identity.address
@@ -113,6 +115,8 @@ async def running_machine(
             fences=True,
             boot=config.boot,
             groups=runtime.control_groups(),
+            reboot=lambda: host_commands(config.data_dir).reboot,
+            restart=lambda: _ask_for_restart(tasks),
         )
         agent = Agent(
             client,
@@ -129,6 +133,16 @@ async def running_machine(
         words = f"machine {membership.name} at {address} of {membership.server}, {agent.runtime.version}"
         report("agent", words, time.monotonic() - began)
         yield Machine(agent, tasks)
+
+
+class RestartAsked(CorralError):
+    """The agent is to make way for another one in its place: its process is to be replaced."""
+
+
+def _ask_for_restart(tasks: TaskStack) -> None:
+    """End the machine as if a part of it had failed: what it holds is let go in order."""
+    if tasks.failed is not None and not tasks.failed.done():
+        tasks.failed.set_result(RestartAsked("this agent ends, so that a new one takes its place"))
 
 
 async def _hear_of_servers(

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "join": ("corral.app.join", "Make this machine one of a cell's."),
     "token": ("corral.cli.token", "Make the tokens that machines join with."),
     "machine": ("corral.app.fleet.failures", "List machines, and take one out of service and back."),
+    "repair": ("corral.cli.repair", "Show what is done about machines in trouble, and by which rules."),
     "image": ("corral.cli.image", "Load and list the images of a cell's machines."),
     "store": ("corral.app.store", "Back up, restore and move a cell's state."),
     "doctor": ("corral.app.doctor", "Check that this machine has what a cell needs."),

@@ -37,7 +37,7 @@ REMEDIES: Final[Mapping[Remedy, Known]] = {
 }
 
 
-class PlannedRemedy(msgspec.Struct, frozen=True, rename="camel"):
+class PlannedRemedy(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """One remedy of a rule."""
 
     type: Remedy
@@ -55,7 +55,7 @@ class PlannedRemedy(msgspec.Struct, frozen=True, rename="camel"):
         return self.settle_seconds if self.settle_seconds is not None else REMEDIES[self.type].settle
 
 
-class Rule(msgspec.Struct, frozen=True, rename="camel"):
+class Rule(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """What to do about one condition."""
 
     name: str
@@ -66,14 +66,14 @@ class Rule(msgspec.Struct, frozen=True, rename="camel"):
     remedies: tuple[PlannedRemedy, ...] = ()
 
 
-class Quarantine(msgspec.Struct, frozen=True, rename="camel"):
+class Quarantine(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """How much trouble is too much."""
 
     repairs: int = 3
     window_seconds: int = 86400
 
 
-class Policy(msgspec.Struct, frozen=True, rename="camel"):
+class Policy(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The rules of a cell."""
 
     rules: tuple[Rule, ...]

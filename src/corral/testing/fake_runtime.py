@@ -380,6 +380,10 @@ class FakeRuntime:
     async def check(self) -> None:
         self._called("check", "")
 
+    async def recover(self) -> str:
+        self._called("recover", "")
+        return "it answers"
+
     def stop_all(self) -> None:
         """End every program and remove the directory: the end of a test."""
         for held in self._held.values():

@@ -267,6 +267,14 @@ class Runtime(Protocol):
             RuntimeFailure, OSError: something does not.
         """
 
+    async def recover(self) -> str:
+        """What restarting a runtime is for: end calls that hang, find its programs anew, and look whether all that is
+        said to run does. Containers run on. Returns what was found, in words.
+
+        Raises:
+            RuntimeFailure, OSError: it still does not answer.
+        """
+
     async def create_sandbox(self, spec: SandboxSpec) -> Sandbox: ...
 
     async def remove_sandbox(self, sandbox_id: str) -> None:

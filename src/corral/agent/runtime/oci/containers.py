@@ -172,6 +172,19 @@ class Containers:
     def all(self) -> list[Container]:
         return [view(held.record) for held in self._held.values() if not held.record.hidden]
 
+    def running(self) -> list[str]:
+        """Ids of what is said to run."""
+        return [held.record.spec.id for held in self._held.values() if held.running]
+
+    def watch_again(self, engine: Engine) -> None:
+        """Use `engine` from now on, and watch exits and monitors anew: whatever ended unseen is seen now."""
+        self._engine = engine
+        self._watch.close()
+        self._watch = ExitWatch(self._layout.exits, self._on_exit_file)
+        for held in [held for held in self._held.values() if held.running]:
+            self._monitors.forget(held.record.spec.id)
+            self._watch_monitor(held)
+
     def layers(self) -> set[str]:
         """Directories that containers stand on."""
         return {layer for held in self._held.values() for layer in held.record.layers}

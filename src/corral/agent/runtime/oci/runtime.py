@@ -21,7 +21,7 @@ from corral.agent.runtime.api import (
     Usage,
 )
 from corral.agent.runtime.images.machine_images import MachineImages
-from corral.agent.runtime.oci import conmon, machine
+from corral.agent.runtime.oci import conmon, hung, machine
 from corral.agent.runtime.oci import engine as engines
 from corral.agent.runtime.oci.cgroups import Cgroups
 from corral.agent.runtime.oci.containers import Containers
@@ -117,6 +117,18 @@ class OciRuntime:
                 raise RuntimeFailure("RuntimeNotReady", f"{program} does not work: {done.words}")
         # Somebody may have unmounted the control groups, or removed the cell's own.
         self._cgroups.prepare()
+
+    async def recover(self) -> str:
+        held = self._held
+        before = len(held.running())
+        calls = hung.hung_calls(self._engine) if self._engine is not None else []
+        hung.end(calls)
+        self._engine = await engines.find(self._choice, self._layout.oci, self._cgroups.kind)
+        await self.check()
+        held.watch_again(self._engine)
+        runs = len(held.running())
+        ended = f", {before - runs} had ended" if before != runs else ""
+        return f"{self.version}: {len(calls)} calls hung and were ended; {runs} containers run{ended}"
 
     def _sandbox(self, sandbox_id: str) -> SandboxSpec | None:
         """The spec of a sandbox that is ready."""
