@@ -32,6 +32,7 @@ from corral.agent.node import NodeSpec, announcement, labels_of
 from corral.agent.objects import ObjectCache, TokenCache
 from corral.agent.operations import Services
 from corral.agent.pod_files import PodFiles
+from corral.agent.podnetwork import NoPodNetwork, PodNetwork, finding
 from corral.agent.problems.api import Finding
 from corral.agent.problems.pressure import PRESSURES, PressureSource
 from corral.agent.problems.sources import Sources, Surroundings, machine_sources
@@ -106,6 +107,7 @@ class Agent:
         client: the API as `system:node:NAME`.
         server_context: TLS of the agent's own server, verifying client certificates against the cell's CA.
         sources: what may be wrong with the machine.
+        network: keeps the way to other machines' pods; None: the runtime's pods have one that is not our business.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Agent:
         server_context: ssl.SSLContext | None,
         fetch_source: SourceFetcher,
         sources: Sources = machine_sources,
+        network: PodNetwork | None = None,
     ) -> None:
         self.config = config
         self.runtime = runtime
@@ -142,7 +145,10 @@ class Agent:
         looked_at = sources(self._around())
         self._problems = ProblemWatch(looked_at, clock, self._found_out)
         self._pressure = next((source for source in looked_at if isinstance(source, PressureSource)), None)
-        self._registration = Registration(client, runtime, self._machine, clock, lambda: self._problems.findings)
+        self._network = network or NoPodNetwork()
+        self._network.on_change(self._network_changed)
+        self._network_said: Finding | None = None
+        self._registration = Registration(client, runtime, self._machine, clock, self._findings, self._network)
         self._fence = Fence()
         self._guard = Guard(config.directory, config.groups, self._spared)
         hooks = Hooks(self._registration.missed, self._fence_shut, self._reopen_fence, self._guard.watch)
@@ -199,6 +205,7 @@ class Agent:
             stack.push_async_callback(self._server.stop)
             tasks.start(self._hear_exits(exits), "container exits")
             tasks.start(self._events.run(), "agent events")
+            tasks.start(self._network.run(), "pod network")
             stack.push_async_callback(self._problems.close)
             await self._problems.start()
             spec = self._node_spec()
@@ -310,6 +317,15 @@ class Agent:
 
     async def _date(self) -> str:
         return (await self._client.transport.call(ApiRequest("GET", "/version"))).date
+
+    def _findings(self) -> list[Finding]:
+        of_network = finding(self._network)
+        return [*self._problems.findings, *([of_network] if of_network is not None else [])]
+
+    def _network_changed(self) -> None:
+        before, self._network_said = self._network_said, finding(self._network)
+        if self._network_said is not None:
+            self._found_out(before, self._network_said)
 
     def _found_out(self, before: Finding | None, now: Finding) -> None:
         self._registration.changed()

@@ -9,6 +9,7 @@ from corral.agent.problems.api import Finding
 from corral.agent.runtime.api import Image
 from corral.base.clock import rfc3339
 from corral.base.quantities import format_bytes, format_milli
+from corral.kinds.podnetwork import PROPOSAL
 from corral.kinds.storage import VOLUMES_DIRECTORY
 from corral.kinds.types import Obj
 
@@ -56,16 +57,17 @@ def labels_of(machine: Machine, extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def new_node(machine: Machine, spec: NodeSpec) -> Obj:
-    """The Node to register; its status follows."""
+def new_node(machine: Machine, spec: NodeSpec, pod_cidr: str = "") -> Obj:
+    """The Node to register; its status follows. `pod_cidr` is what the machine proposes for its pods."""
     node: Obj = {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": machine.name, "labels": labels_of(machine, spec.labels)},
         "spec": {},
     }
-    if spec.volumes_directory:
-        node["metadata"]["annotations"] = {VOLUMES_DIRECTORY: spec.volumes_directory}
+    annotations = {VOLUMES_DIRECTORY: spec.volumes_directory, PROPOSAL: pod_cidr}
+    if any(annotations.values()):
+        node["metadata"]["annotations"] = {name: text for name, text in annotations.items() if text}
     if spec.taints:
         node["spec"]["taints"] = list(spec.taints)
     return node

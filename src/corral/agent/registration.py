@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from corral.agent.machine import Machine
 from corral.agent.node import NodeSpec, new_node, patch, significant, status
+from corral.agent.podnetwork import PodNetwork
 from corral.agent.problems.api import Finding
 from corral.agent.runtime.api import Image, Runtime, RuntimeFailure
 from corral.agent.waiting import wait
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 REPORT_SECONDS = 300.0
+_NETWORK_SECONDS = 1.0
 _RETRY = Backoff(initial=0.2, maximum=7.0)
 
 
@@ -34,12 +36,14 @@ class Registration:
         machine: Machine,
         clock: Clock,
         findings: Callable[[], Sequence[Finding]],
+        network: PodNetwork,
     ) -> None:
         self._client = client
         self._runtime = runtime
         self._machine = machine
         self._clock = clock
         self._findings = findings
+        self._network = network
         self._written: Obj = {}
         self._due = asyncio.Event()
         self.node: Obj = {}
@@ -51,6 +55,8 @@ class Registration:
         while True:
             try:
                 await self._register(spec)
+                # A moment is enough where there is a controller, and saves telling twice.
+                await wait(self._network.settled, self._clock, _NETWORK_SECONDS)
                 await self._report(spec)
                 return
             except (StatusError, OSError) as error:
@@ -59,7 +65,7 @@ class Registration:
                 attempt += 1
 
     async def _register(self, spec: NodeSpec) -> None:
-        wanted = new_node(self._machine, spec)
+        wanted = new_node(self._machine, spec, self._network.proposal)
         try:
             self.node = await self._client.create(NODES, wanted)
             return

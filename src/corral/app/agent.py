@@ -12,6 +12,7 @@ from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.apiserver.sources import Sources
 from corral.app.config import CellConfig
+from corral.app.podnetwork import build_network
 from corral.app.repair import host_commands
 from corral.app.runtime import open_runtime
 from corral.base.clock import Clock
@@ -60,12 +61,14 @@ def build_agent(
         groups=runtime.control_groups(),
         reboot=lambda: host_commands(config.data_dir).reboot,
     )
+    client = Client(InProcessTransport(server, user), field_manager="kubelet")
     return Agent(
-        Client(InProcessTransport(server, user), field_manager="kubelet"),
+        client,
         runtime,
         settings,
         clock=clock,
         rng=rng,
         server_context=pki.agent_server_context(name, [address, name]),
         fetch_source=LocalSources(sources),
+        network=build_network(client, runtime, name, clock, rng),
     )

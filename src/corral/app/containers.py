@@ -7,6 +7,7 @@ from corral.agent.layout import Layout
 from corral.agent.mounts import unmount_below
 from corral.agent.runtime.api import ContainerState, Runtime, Sandbox
 from corral.app.config import CellConfig
+from corral.app.podnetwork import programs
 
 
 async def stop_all(config: CellConfig, grace: float) -> int:
@@ -24,6 +25,7 @@ async def stop_all(config: CellConfig, grace: float) -> int:
         sandboxes: list[Sandbox] = list(await runtime.sandboxes())
         await _remove(runtime, sandboxes)
         await runtime.destroy_network()
+        await programs(runtime).remove()
         # The watchman has nobody to watch any more.
         (config.agent_dir / FILE).unlink(missing_ok=True)
         # Volumes in memory hold secrets; they are made anew with their pods.

@@ -15,6 +15,7 @@ from corral.agent.agent import Agent, AgentConfig
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig
 from corral.app.membership import Identity, Membership
+from corral.app.podnetwork import build_network
 from corral.app.repair import host_commands
 from corral.app.runtime import open_runtime
 from corral.app.servers import INFO, INFO_NAMESPACE, known, told
@@ -126,6 +127,7 @@ async def running_machine(
             rng=rng,
             server_context=context,
             fetch_source=RemoteSources(lambda: transport.servers, identity),
+            network=build_network(client, runtime, membership.name, clock, rng),
         )
         await agent.start()
         stack.push_async_callback(agent.stop)

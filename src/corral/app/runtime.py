@@ -9,7 +9,7 @@ def open_runtime(config: CellConfig) -> OciRuntime:
     """The runtime of a cell; call its `open` before use."""
     return OciRuntime(
         config.agent_dir,
-        network=choose(config.name),
+        network=choose(config.name, config.machine),
         clock=process_clock(config.data_dir),
         cell=config.name,
         engine=config.engine,

@@ -10,6 +10,7 @@ from corral.controllers.garbagecollector.controller import GarbageCollector
 from corral.controllers.jobs.controller import JobController
 from corral.controllers.jobs.expiry import TtlAfterFinishedController
 from corral.controllers.namespaces.controller import NamespaceController
+from corral.controllers.nodeipam.controller import NodeIpamController
 from corral.controllers.nodelifecycle.controller import NodeLifecycleController
 from corral.controllers.podgc.controller import PodGarbageCollector
 from corral.controllers.podgroups.controller import PodGroupController
@@ -55,6 +56,7 @@ def controllers(
         DisruptionController(),
         PodGroupController(POD_GROUPS),
         PodGroupController(COSCHEDULING_POD_GROUPS),
+        NodeIpamController(),
         NodeLifecycleController(health, sole=sole),
         TaintEvictionController(),
         PersistentVolumeBinder(),

@@ -48,3 +48,4 @@ WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload", True)
 WORKLOAD_PRIORITY_CLASSES = Resource(
     "kueue.x-k8s.io", "v1beta2", "workloadpriorityclasses", "WorkloadPriorityClass", False
 )
+HOST_SUBNETS = Resource("corral.dev", "v1", "hostsubnets", "HostSubnet", False)

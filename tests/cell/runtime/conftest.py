@@ -1,6 +1,7 @@
 """A real runtime for each test, in a directory with a short path."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,9 @@ def make_runtime(cell_directory: Path, engine: Choice) -> MakeRuntime:
     name = cell_directory.name
 
     def make() -> OciRuntime:
-        return OciRuntime(cell_directory, network=choose(name), clock=SystemClock(), cell=name, engine=engine)
+        return OciRuntime(
+            cell_directory, network=replace(choose(name), assigned=True), clock=SystemClock(), cell=name, engine=engine
+        )
 
     return make
 

@@ -17,13 +17,15 @@ from corral.testing.runtime_suite import PATIENCE, Pod, make_pod, until
 
 _AGENT = """
 import asyncio, sys
+from dataclasses import replace
 from pathlib import Path
 from corral.agent.runtime.api import ContainerSpec, SandboxSpec
 from corral.agent.runtime.oci import OciRuntime, choose
 from corral.base.clock import SystemClock
 
 async def main(directory, script):
-    runtime = OciRuntime(directory, network=choose(directory.name), clock=SystemClock(), cell=directory.name)
+    network = replace(choose(directory.name), assigned=True)
+    runtime = OciRuntime(directory, network=network, clock=SystemClock(), cell=directory.name)
     await runtime.open()
     await runtime.create_sandbox(SandboxSpec("s", "u", "default", "pod", "pod"))
     spec = ContainerSpec("s-c", "s", "main", 0, "host", ("sh", "-c", script), stdin=True, log_path=f"{directory}/log")

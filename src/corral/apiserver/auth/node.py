@@ -34,6 +34,7 @@ _STATIC: dict[tuple[str, str], frozenset[str]] = {
     ("authorization.k8s.io", "subjectaccessreviews"): frozenset(("create",)),
     ("authorization.k8s.io", "localsubjectaccessreviews"): frozenset(("create",)),
     ("certificates.k8s.io", "certificatesigningrequests"): frozenset(("create", "get", "list", "watch")),
+    ("corral.dev", "hostsubnets"): _READ,
 }
 _READ_FOR_PODS = frozenset(
     (

@@ -119,6 +119,9 @@ def _check_node(node: str, verb: str, resource: str, obj: Obj | None, old: Obj |
     bad = sorted(label for label in changed if not _is_own_label(label))
     if bad:
         raise _refuse(resource, obj, f"is not allowed to modify labels: {', '.join(bad)}")
+    if any(_spec(old).get(field) != _spec(obj).get(field) for field in ("podCIDR", "podCIDRs")):
+        # Stricter than Kubernetes: other machines make routes of it.
+        raise _refuse(resource, obj, f"node {node!r} is not allowed to choose its pod CIDRs")
     if old is not None:
         if _spec(old).get("taints") != _spec(obj).get("taints"):
             raise _refuse(resource, obj, f"node {node!r} is not allowed to modify taints")

@@ -1,7 +1,9 @@
 """The pod network of one cell on one machine: a bridge and its addresses through CNI plugins, one masquerade rule.
 
 CNI does what is different for each pod (`bridge` with `host-local`, and `portmap` only where a pod has host ports).
-What is the same for all pods, letting them out, is one nftables table for the cell, not rules for each pod.
+What is the same for all pods, letting them out, is one nftables table for the cell, not rules for each pod. Which
+subnet it is the cell decides when the machine registers: until then pods wait. The way to other machines' pods is
+`corral.network`'s.
 """
 
 import asyncio
@@ -14,20 +16,20 @@ import re
 import shutil
 import socket
 import struct
-from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from corral.agent.runtime import spawn
 from corral.agent.runtime.api import PortMapping, RuntimeFailure
+from corral.kinds.podnetwork import PREFIX, SPACE
+from corral.kinds.podnetwork import first_free as first_free_subnet
 
 log = logging.getLogger(__name__)
 
 PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 _CNI_VERSION = "1.0.0"
-_SPACE = ipaddress.IPv4Network("10.88.0.0/13")
-_PREFIX = 24
 _SIOCGIFMTU = 0x8921
 
 
@@ -38,6 +40,8 @@ class NetworkConfig:
     name: str
     subnet: str
     mtu: int = 1500
+    assigned: bool = True
+    """Whether the subnet is this machine's; otherwise it is a proposal, and pods wait."""
 
     @property
     def bridge(self) -> str:
@@ -48,30 +52,20 @@ class NetworkConfig:
         return str(next(ipaddress.IPv4Network(self.subnet).hosts()))
 
 
-def candidates(cell: str) -> Iterable[str]:
-    """All the subnets a cell may have, its own first: the /24s of 10.88.0.0/13, from a hash of the cell's name on."""
-    count = 1 << (_PREFIX - _SPACE.prefixlen)
-    start = int.from_bytes(hashlib.sha256(cell.encode()).digest()[:4], "big") % count
-    for step in range(count):
-        base = int(_SPACE.network_address) + (((start + step) % count) << (32 - _PREFIX))
-        yield f"{ipaddress.IPv4Address(base)}/{_PREFIX}"
-
-
 def first_free(cell: str, taken: Sequence[ipaddress.IPv4Network]) -> str:
-    """The first candidate that overlaps no network in `taken`.
+    """The first subnet in the cell's own order that overlaps no network in `taken`.
 
     Raises:
         RuntimeFailure: all are taken.
     """
-    for subnet in candidates(cell):
-        network = ipaddress.IPv4Network(subnet)
-        if not any(network.overlaps(other) for other in taken):
-            return subnet
-    raise RuntimeFailure(
-        "NetworkNotReady",
-        f"cannot choose a pod network: every /{_PREFIX} of {_SPACE} overlaps a route of this machine",
-        "give the cell a subnet of its own",
-    )
+    found = first_free_subnet(cell, taken)
+    if found is None:
+        raise RuntimeFailure(
+            "NetworkNotReady",
+            f"cannot choose a pod network: every /{PREFIX} of {SPACE} overlaps a route of this machine",
+            "remove routes that are not needed: ip route",
+        )
+    return str(found)
 
 
 def parse_routes(table: str) -> list[tuple[str, ipaddress.IPv4Network]]:
@@ -85,8 +79,12 @@ def parse_routes(table: str) -> list[tuple[str, ipaddress.IPv4Network]]:
     return routes
 
 
-def choose(cell: str) -> NetworkConfig:
-    """A bridge name and a subnet that belong to `cell` and collide with nothing on this machine now."""
+def choose(cell: str, machine: str = "") -> NetworkConfig:
+    """A bridge name and a subnet for `cell` that collide with nothing on this machine now.
+
+    The subnet is assigned if the bridge is there, because only an assigned one ever gets there. Which one is proposed
+    otherwise depends on the machine's name, so that the machines of a cell seldom propose the same.
+    """
     name = "corral-" + hashlib.sha256(cell.encode()).hexdigest()[:8]
     routes = parse_routes(Path("/proc/thread-self/net/route").read_text())
     own = [network for interface, network in routes if interface == name]
@@ -95,7 +93,7 @@ def choose(cell: str) -> NetworkConfig:
     if own:
         return NetworkConfig(name, str(own[0]), mtu)
     taken = [network for interface, network in routes if network.prefixlen]
-    return NetworkConfig(name, first_free(cell, taken), mtu)
+    return NetworkConfig(name, first_free(f"{cell} {machine}", taken), mtu, assigned=False)
 
 
 def _mtu(interface: str) -> int:
@@ -147,13 +145,16 @@ def portmap_configuration(config: NetworkConfig, ports: Sequence[PortMapping], r
 
 
 def masquerade_rules(config: NetworkConfig) -> str:
-    """nftables: what leaves the pods' subnet for elsewhere gets the machine's address."""
+    """nftables: what leaves the pods' subnet gets the machine's address, unless it goes to pods: those of the set
+    `pods`, which `corral.network` fills with the other machines' subnets."""
     table = f"ip {config.name}"
     return (
-        f"add table {table}\nflush table {table}\n"
+        f"add table {table}\n"
+        f"add set {table} pods {{ type ipv4_addr; flags interval; }}\n"
         f"add chain {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}\n"
+        f"flush chain {table} postrouting\n"
         f"add rule {table} postrouting ip saddr {config.subnet} ip daddr != {config.subnet}"
-        f" ip daddr != 224.0.0.0/4 masquerade\n"
+        f" ip daddr != @pods ip daddr != 224.0.0.0/4 masquerade\n"
     )
 
 
@@ -165,6 +166,27 @@ class Network:
         self._directory = directory
         self._ready = asyncio.Lock()
         self._prepared = False
+        self._assigned = asyncio.Event()
+        if config.assigned:
+            self._assigned.set()
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The network as it is now."""
+        return self._config
+
+    async def assign(self, subnet: str) -> None:
+        """Take the subnet that the cell has assigned; pods that wait for one get their addresses from it.
+
+        Pods that have addresses of another one keep them and lose their way out: that subnet is somebody else's.
+        """
+        if subnet != self._config.subnet:
+            log.info("the pod network of this machine is %s", subnet)
+            # The plugin refuses a bridge that has another address.
+            await spawn.run(["ip", "address", "flush", "dev", self._config.bridge])
+            self._config = replace(self._config, subnet=subnet)
+            self._prepared = False
+        self._assigned.set()
 
     async def prepare(self) -> None:
         """Let pods out: forwarding, the cell's masquerade rule; once."""
@@ -203,6 +225,7 @@ class Network:
         Raises:
             RuntimeFailure: a plugin refuses, in its own words.
         """
+        await self._assigned.wait()
         await self.prepare()
         result = await self._plugin("ADD", bridge_configuration(self._config, self._directory), sandbox_id, namespace)
         if ports:

@@ -204,6 +204,15 @@ class OciRuntime:
     def root(self, container_id: str) -> str:
         return self._held.root(container_id)
 
+    @property
+    def pod_network(self) -> NetworkConfig:
+        """The pod network as it is now."""
+        return self._network.config
+
+    async def assign_subnet(self, subnet: str) -> None:
+        """The cell's word on the subnet of this machine's pods; until it is said, new pods wait."""
+        await self._network.assign(subnet)
+
     async def destroy_network(self) -> None:
         """Take away the cell's bridge, rules and control groups: the cell goes down for good.
 

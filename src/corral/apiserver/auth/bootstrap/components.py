@@ -108,6 +108,7 @@ def _node() -> list[Obj]:
         allow(READ, "csidrivers", "storage.k8s.io"),
         allow(READ, "runtimeclasses", "node.k8s.io"),
         allow("get", "sources", "corral.dev"),
+        allow(READ, "hostsubnets", "corral.dev"),
     ]
 
 

@@ -230,6 +230,10 @@ def _network_roles() -> Mapping[str, Sequence[Obj]]:
             allow("update", "services/finalizers"),
             allow("create delete get list update patch watch", "endpointslices", "discovery.k8s.io"),
         ],
+        "node-ipam-controller": [
+            allow(f"{READ} patch", "nodes"),
+            allow(f"create delete patch {READ}", "hostsubnets", "corral.dev"),
+        ],
         "service-controller": [allow(READ, "services nodes"), allow("patch update", "services/status")],
     }
 

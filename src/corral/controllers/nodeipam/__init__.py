@@ -1,0 +1,1 @@
+"""Which subnets the pods of each machine have."""

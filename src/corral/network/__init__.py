@@ -1,0 +1,1 @@
+"""The way from pods to pods on other machines."""
