@@ -29,17 +29,16 @@ class Guard:
         self._groups = list(groups)
         self._spare = spare
         self._spared: list[str] | None = None
+        self._until = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def watch(self, seconds: float | None) -> None:
-        """From now on all is well for `seconds`, or for ever.
+        """From now on all is well for `seconds`, or for ever; that is said even where nothing is promised yet, because
+        a full disk takes no new file.
 
         Raises:
             OSError: that cannot be said; what was said before holds.
         """
-        if seconds is None and self._spared is None:
-            self._file.unlink(missing_ok=True)
-            return
         until = 0 if seconds is None else max(1, round((watchman.now() + seconds) * 1e9))
         spared = sorted(self._spare())
         try:
@@ -49,7 +48,9 @@ class Guard:
             # A disk may be full. To spare fewer than one might is safe, so what stands there still does.
             if self._spared is None:
                 raise
-        os.utime(self._file, ns=(until, until))
+        if until != self._until:
+            os.utime(self._file, ns=(until, until))
+            self._until = until
         if seconds is not None and self._groups and (self._process is None or self._process.poll() is not None):
             self._start()
 
@@ -58,7 +59,7 @@ class Guard:
         fresh.write_text(json.dumps({"groups": self._groups, "spare": spared}))
         os.utime(fresh, ns=(until, until))
         fresh.replace(self._file)
-        self._spared = spared
+        self._spared, self._until = spared, until
 
     def _start(self) -> None:
         command = [sys.executable, "-I", watchman.__file__, str(self._file)]

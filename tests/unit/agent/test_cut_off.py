@@ -187,7 +187,7 @@ def test_the_file_says_what_the_watchman_reads(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_keep_all_from_being_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spared = ["a"]
     guard = Guard(tmp_path, [], lambda: spared)
-    guard.watch(5.0)
+    guard.watch(None)
     _fill(monkeypatch)
     spared.append("b")
     guard.watch(50.0)
