@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("store", "api", "scheduler", "packing", "openb", "submit", "runtime", "cell")
+SCRIPTS = ("store", "api", "scheduler", "packing", "openb", "submit", "fleet", "runtime", "cell")
 OPTIONS = {"openb": ("--profile", "packing", "--profile", "fgd", "--profile", "best-fit", "--seeds", "3")}
 
 

@@ -110,6 +110,8 @@ class Agent:
         network: keeps the way to other machines' pods; None: the runtime's pods have one that is not our business.
     """
 
+    volume_manager: type[VolumeManager] = VolumeManager
+
     def __init__(
         self,
         client: Client,
@@ -176,7 +178,7 @@ class Agent:
             layout=self.layout,
             machine=self._machine,
             dns=Dns(resolver.machine_servers, resolver.machine_searches, tuple(config.cluster_dns)),
-            volumes=VolumeManager(self.layout, self._objects, self._tokens, fetch_source),
+            volumes=self.volume_manager(self.layout, self._objects, self._tokens, fetch_source),
             objects=self._objects,
             tokens=self._tokens,
             images=ImageKeeper(self.runtime.images, self._objects.get, self._clock),

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from corral.agent.agent import Agent, AgentConfig
+from corral.agent.runtime.api import Runtime
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig
 from corral.app.membership import Identity, Membership
@@ -42,6 +43,17 @@ class Machine:
         """Returns when a part has failed, with its error."""
         assert self.tasks.failed is not None
         return await self.tasks.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a machine is made of."""
+
+    runtime: Callable[[CellConfig], Runtime] = open_runtime
+    agent: type[Agent] = Agent
+
+
+REAL = Parts()
 
 
 class RemoteSources:
@@ -81,7 +93,7 @@ class RemoteSources:
 
 @asynccontextmanager
 async def running_machine(
-    config: CellConfig, membership: Membership, report: Callable[[str, str, float], None]
+    config: CellConfig, membership: Membership, report: Callable[[str, str, float], None], parts: Parts = REAL
 ) -> AsyncIterator[Machine]:
     """Run this machine's agent; it is registered on entry and stopped on exit, and containers run on.
 
@@ -101,7 +113,7 @@ async def running_machine(
         context = await identity.serving(client)
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_hear_of_servers(config.data_dir, membership, transport, client, clock, rng), "servers of the cell")
-        runtime = open_runtime(config)
+        runtime = parts.runtime(config)
         settings = AgentConfig(
             node_name=membership.name,
             directory=config.agent_dir,
@@ -119,7 +131,7 @@ async def running_machine(
             reboot=lambda: host_commands(config.data_dir).reboot,
             restart=lambda: _ask_for_restart(tasks),
         )
-        agent = Agent(
+        agent = parts.agent(
             client,
             runtime,
             settings,

@@ -542,6 +542,9 @@ class FakeRuntime:
     def written(self, container_id: str) -> str:
         return self.root(container_id)
 
+    def control_groups(self) -> list[str]:
+        return []
+
     def root(self, container_id: str) -> str:
         root = self._directory / container_id / "root"
         root.mkdir(parents=True, exist_ok=True)

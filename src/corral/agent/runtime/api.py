@@ -317,5 +317,8 @@ class Runtime(Protocol):
     def written(self, container_id: str) -> str:
         """The directory on the machine that holds what the container has written to its root."""
 
+    def control_groups(self) -> list[str]:
+        """Directories of control groups that hold the pods' own, for whoever kills them when the agent is dead."""
+
     def root(self, container_id: str) -> str:
         """The container's root directory on the machine, for reading files out of it."""

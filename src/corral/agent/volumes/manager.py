@@ -90,7 +90,7 @@ class VolumeManager:
                 self._layout.local_volumes,
             )
             try:
-                ready[name] = await preparer(volume)(volume, context)
+                ready[name] = await self.prepare_one(volume, context)
             except VolumeError as error:
                 raise VolumeError(
                     f'MountVolume.SetUp failed for volume "{name}" : {error.message}', error.remedy
@@ -98,6 +98,10 @@ class VolumeManager:
             except (OSError, CorralError) as error:
                 raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from error
         return ready
+
+    async def prepare_one(self, volume: Obj, context: VolumeContext) -> Path:
+        """Make one volume ready; where it is."""
+        return await preparer(volume)(volume, context)
 
     async def teardown(self, uid: str) -> None:
         """Unmount and delete everything of the pod with `uid`. Idempotent.

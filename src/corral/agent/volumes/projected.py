@@ -8,14 +8,23 @@ from corral.kinds.types import Obj
 
 
 async def prepare(volume: Obj, context: VolumeContext) -> Path:
-    source = volume["projected"]
+    files = await payload(volume["projected"], context)
+    tmpfs.ensure(context.directory)
+    atomic.write(context.directory, files, context.fs_group)
+    return context.directory
+
+
+async def payload(source: Obj, context: VolumeContext) -> Payload:
+    """What the volume shows.
+
+    Raises:
+        VolumeError: a part of it is missing or unknown.
+    """
     mode = payloads.mode_of(source)
     files: dict[str, File] = {}
     for part in source.get("sources") or ():
         files.update(await _files(part, mode, context))
-    tmpfs.ensure(context.directory)
-    atomic.write(context.directory, files, context.fs_group)
-    return context.directory
+    return files
 
 
 async def _files(part: Obj, mode: int, context: VolumeContext) -> Payload:

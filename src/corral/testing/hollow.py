@@ -1,0 +1,183 @@
+"""Hollow machines: the agents of joined machines, on a runtime that only pretends, many in one process.
+
+Towards the servers everything is real, because it is the same code: the token, the certificate requests, TLS, the Lease
+and its fence, the Node's status, watches, tokens, events, each pod's worker and its status. What is hollow is the
+machine below: containers are entries of a dictionary, every image is there, and what volumes would show is asked of the
+API and then written nowhere. So one machine can play a thousand (kubemark does it for Kubernetes).
+
+    python -m corral.testing.hollow SERVER TOKEN HASH [--machines N] [--first N] [--directory DIR]
+
+The three words are those of the line that `corral token create` prints. A line on stdout says when all machines are
+ready; then each line on stdin names a machine that dies as in a power cut, and the end of stdin ends all of them.
+"""
+
+import asyncio
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import click
+import uvloop
+
+from corral.agent.agent import Agent
+from corral.agent.runtime.api import Image
+from corral.agent.volumes import projected
+from corral.agent.volumes.api import VolumeContext
+from corral.agent.volumes.manager import VolumeManager
+from corral.app.config import CellConfig
+from corral.app.machine import Parts, running_machine
+from corral.app.membership import Membership, enrol
+from corral.base.clock import SystemClock
+from corral.kinds.types import Obj
+from corral.testing.fake_runtime import FakeImages, FakeProcess, FakeRuntime, Program
+
+CAPACITY: Final = {"cpu": 32_000, "memory": 128 << 30, "ephemeral-storage": 500 << 30, "pods": 110}
+_ZONES: Final = 10
+_TOGETHER: Final = 20
+"""Machines that join at a time."""
+
+
+class _Images(FakeImages):
+    """Whatever is asked for is there."""
+
+    async def status(self, reference: str) -> Image | None:
+        return await super().status(reference) or self.add(reference, {"Cmd": ["pause"]})
+
+
+async def _forever(process: FakeProcess) -> int:
+    await asyncio.get_running_loop().create_future()
+    return 0
+
+
+class _Anything(dict[str, Program]):
+    """A program for each name, which runs until it is stopped."""
+
+    def get(self, key: str, default: object = None) -> Program:
+        return super().get(key, _forever)
+
+
+class HollowRuntime(FakeRuntime):
+    """Runs everything, without end."""
+
+    def __init__(self, config: CellConfig) -> None:
+        super().__init__(SystemClock(), config.agent_dir / "runtime")
+        self.images = _Images()
+        self.programs = _Anything(self.programs)
+
+    async def close(self) -> None:
+        """Containers end with their machine."""
+        await super().close()
+        self.stop_all()
+
+
+class HollowVolumes(VolumeManager):
+    """Asks the API for what volumes show, and forgets it."""
+
+    async def prepare_one(self, volume: Obj, context: VolumeContext) -> Path:
+        if "projected" in volume:
+            await projected.payload(volume["projected"], context)
+        return context.local_volumes
+
+
+class HollowAgent(Agent):
+    volume_manager = HollowVolumes
+
+
+HOLLOW: Final = Parts(HollowRuntime, HollowAgent)
+
+
+def membership(server: str, number: int) -> Membership:
+    """Machine `number`, on a loopback address of its own."""
+    high, low = divmod(number, 250)
+    labels = {"topology.kubernetes.io/zone": f"zone-{number % _ZONES}"}
+    return Membership(server, f"hollow-{number}", labels, [], dict(CAPACITY), f"127.1.{high}.{low + 1}")
+
+
+class Fleet:
+    """Hollow machines of one cell, by name.
+
+    Args:
+        pin: the hash of the cell's authority.
+    """
+
+    def __init__(self, server: str, token: str, pin: str, directory: Path) -> None:
+        self._server, self._token, self._pin = server, token, pin
+        self._directory = directory
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._joining = asyncio.Semaphore(_TOGETHER)
+
+    async def join(self, number: int) -> None:
+        """Return when machine `number` is registered and takes pods.
+
+        Raises:
+            CorralError, StatusError, OSError: it could not join.
+        """
+        member = membership(self._server, number)
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with self._joining:
+            life = asyncio.create_task(self._live(member, ready), name=member.name)
+            self._lives[member.name] = life
+            await asyncio.wait({life, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                await life
+
+    async def _live(self, member: Membership, ready: "asyncio.Future[None]") -> None:
+        config = CellConfig(self._directory / member.name, node_name=member.name)
+        await enrol(config.data_dir, member, self._token, self._pin, SystemClock())
+        async with running_machine(config, member, lambda *step: None, HOLLOW) as machine:
+            ready.set_result(None)
+            raise await machine.failed()
+
+    async def die(self, name: str) -> None:
+        """End a machine without a goodbye.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        life = self._lives.pop(name)
+        life.cancel()
+        await asyncio.wait({life})
+
+    async def end(self) -> None:
+        """End all machines."""
+        lives = list(self._lives.values())
+        for life in lives:
+            life.cancel()
+        await asyncio.gather(*lives, return_exceptions=True)
+
+
+async def _run(fleet: Fleet, first: int, count: int) -> None:
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as joins:
+        for number in range(first, first + count):
+            joins.create_task(fleet.join(number))
+    print(f"{count} machines ready in {time.monotonic() - began:.1f} s", flush=True)
+    try:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await fleet.die(line.strip())
+            print(f"{line.strip()} is dead", flush=True)
+    finally:
+        await fleet.end()
+
+
+@click.command(help=__doc__)
+@click.argument("server")
+@click.argument("token")
+@click.argument("pin", metavar="HASH")
+@click.option("--machines", default=100, show_default=True, metavar="N")
+@click.option("--first", default=0, show_default=True, metavar="N", help="The number of the first one.")
+@click.option("--directory", default="/dev/shm", type=click.Path(path_type=Path), help="For what agents write.")
+def main(server: str, token: str, pin: str, machines: int, first: int, directory: Path) -> None:
+    logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s: %(message)s")
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    with TemporaryDirectory(prefix="corral-hollow-", dir=directory) as place:
+        uvloop.run(_run(Fleet(server, token, pin, Path(place)), first, machines))
+
+
+if __name__ == "__main__":
+    main()
