@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from corral.app import detach as detaching
 from corral.app import options
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig, Engine, prepare_data_dir
+from corral.app.dismissal import Removed, leave
 from corral.app.membership import AGENT_PORT, Membership, enrol
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.app.up import Checklist, preflight, serve
@@ -94,11 +96,21 @@ def command(
 
 
 def _serve(config: CellConfig, membership: Membership, again: list[str]) -> int:
-    """Run the machine; an agent that is to be restarted makes way for `corral` with the arguments `again`."""
+    """Run the machine; an agent that is to be restarted makes way for `corral` with the arguments `again`.
+
+    Raises:
+        CorralError: it cannot be started, or a part has failed.
+        Removed: the cell has removed it; its containers are stopped.
+    """
     from corral.app.machine import RestartAsked, running_machine
 
+    if membership.removed:
+        raise Removed(membership)
     try:
         return serve(config, partial(running_machine, config, membership), ready="machine ready")
+    except Removed:
+        asyncio.run(leave(config, membership))
+        raise
     except RestartAsked as asked:
         terminal.note(asked.message)
         # The same process goes on with a fresh program, so that whoever supervises it sees no end.
@@ -115,7 +127,9 @@ def _enrolled(
     """
     if not wanted.server.startswith("https://"):
         raise CorralError(f"cannot join {wanted.server}: it must be https://SERVER:PORT", "copy the line whole")
-    if present is not None and (present.server, present.name) == (wanted.server, wanted.name) and not token:
+    same = present is not None and (present.server, present.name) == (wanted.server, wanted.name)
+    if same and present is not None and not present.removed and not token:
+        wanted = replace(wanted, servers=present.servers)
         wanted.save(config.data_dir)
         return wanted
     if not token or not pin or not _PIN.fullmatch(pin):

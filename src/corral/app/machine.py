@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,6 +16,7 @@ from corral.agent.agent import Agent, AgentConfig
 from corral.agent.runtime.api import Runtime
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig
+from corral.app.dismissal import Attentive, Removed
 from corral.app.membership import Identity, Membership
 from corral.app.podnetwork import build_network
 from corral.app.repair import host_commands
@@ -26,7 +28,8 @@ from corral.base.tasks import TaskStack
 from corral.client.client import Client
 from corral.client.failover import FailoverTransport
 from corral.client.informer import Event, Informer
-from corral.kinds.resources import CONFIG_MAPS
+from corral.kinds.resources import CONFIG_MAPS, NODES
+from corral.kinds.status import StatusError
 from corral.wire.sockets import guarded
 
 _CHUNK = 1 << 20
@@ -38,11 +41,14 @@ class Machine:
 
     agent: Agent
     tasks: TaskStack
+    removal: asyncio.Task[Removed]
 
     async def failed(self) -> BaseException:
-        """Returns when a part has failed, with its error."""
+        """Returns when a part has failed, with its error, or when the cell has removed this machine."""
         assert self.tasks.failed is not None
-        return await self.tasks.failed
+        ends: set[asyncio.Future[Any]] = {self.tasks.failed, self.removal}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        return self.removal.result() if self.removal.done() else self.tasks.failed.result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ async def running_machine(
 
     Raises:
         CorralError: its certificates cannot be used.
+        Removed: the cell has removed it.
     """
     began = time.monotonic()
     host_commands(config.data_dir)  # a fault in it is said now, not in an emergency
@@ -109,7 +116,9 @@ async def running_machine(
     async with AsyncExitStack() as stack:
         transport = identity.transport()
         stack.push_async_callback(transport.close)
-        client = Client(transport, field_manager="kubelet")
+        attentive = Attentive(transport)
+        client = Client(attentive, field_manager="kubelet")
+        await _ask_whether_welcome(client, attentive, membership)
         context = await identity.serving(client)
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_hear_of_servers(config.data_dir, membership, transport, client, clock, rng), "servers of the cell")
@@ -146,7 +155,25 @@ async def running_machine(
         tasks.start(identity.keep(client), "certificates")
         words = f"machine {membership.name} at {address} of {membership.server}, {agent.runtime.version}"
         report("agent", words, time.monotonic() - began)
-        yield Machine(agent, tasks)
+        yield Machine(agent, tasks, tasks.start(_removal(attentive, membership), "removal from the cell"))
+
+
+async def _ask_whether_welcome(client: Client, attentive: Attentive, membership: Membership) -> None:
+    """Without it an agent that was removed would try to register for ever. A server that does not answer says nothing.
+
+    Raises:
+        Removed: the cell has removed this machine.
+    """
+    try:
+        await client.get(NODES, membership.name)
+    except (StatusError, OSError) as error:
+        if attentive.removed.is_set():
+            raise Removed(membership) from error
+
+
+async def _removal(attentive: Attentive, membership: Membership) -> Removed:
+    await attentive.removed.wait()
+    return Removed(membership)
 
 
 class RestartAsked(CorralError):

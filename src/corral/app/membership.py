@@ -65,6 +65,8 @@ class Membership:
     """Where the agent listens; 0 is any free port."""
     servers: tuple[str, ...] = ()
     """All servers of the cell, as last heard of it; only the one that it joined by, if empty."""
+    removed: bool = False
+    """Whether the cell has removed the machine."""
 
     @staticmethod
     def load(directory: Path) -> "Membership | None":

@@ -9,6 +9,7 @@ from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.cli.drain import Drain, choose
 from corral.cli.ps import status_word
+from corral.cli.removal import remove_machine
 from corral.cli.session import Session, connected
 from corral.cli.status import HEADER, machine, row
 from corral.kinds.conditions import is_true
@@ -144,13 +145,14 @@ async def drain(
 
 
 @command.command("remove")
-@click.option("--force", is_flag=True, help="Also a machine that is alive; it comes back if its agent runs on.")
+@click.option("--force", is_flag=True, help="Also a machine that is alive: it stops its pods and stays away.")
 @click.argument("name", metavar="NAME")
 @connected
 async def remove(session: Session, force: bool, name: str) -> None:
-    """Forget a machine that is gone for good; its pods are made anew elsewhere.
+    """Take a machine out of the cell for good; its pods are made anew elsewhere.
 
-    End its agent first: `corral down` on the machine.
+    Its certificate does not count any more; with a new line (corral token create) it, or another one under its name,
+    can join again. Empty it first: corral machine drain.
     """
     node = await _find(session, name)
     if is_true(node, "Ready") and not force:
@@ -158,7 +160,7 @@ async def remove(session: Session, force: bool, name: str) -> None:
             f"cannot remove {name}: it is alive, or was less than a minute ago",
             f"empty it (corral machine drain {name}), end its agent (`corral down` there), and wait; or use --force",
         )
-    await session.client.delete(NODES, name, uid=node["metadata"]["uid"])
+    await remove_machine(session.client, node, terminal.note)
     click.echo(name)
 
 

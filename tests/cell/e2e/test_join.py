@@ -87,4 +87,4 @@ def test_what_is_wrong_is_named(cell: Cell, line: list[str], tmp_path: Path, pla
 
 def test_the_name_of_a_living_machine_is_taken(cell: Cell, line: list[str], tmp_path: Path) -> None:
     refused = cell.corral(*line, "--data-dir", str(tmp_path), "--name", _first(cell), check=False)
-    assert "that is alive" in refused.stderr
+    assert "the cell has a machine called" in refused.stderr

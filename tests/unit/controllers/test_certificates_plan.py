@@ -13,7 +13,7 @@ from corral.kinds.types import Obj
 from corral.testing.clock import EPOCH
 
 KEY = certificates.new_key()
-MACHINES = Machines(alive=lambda name: name == "alive", addresses_of_others=lambda name: frozenset({"10.0.0.9"}))
+MACHINES = Machines(exists=lambda name: name == "there", addresses_of_others=lambda name: frozenset({"10.0.0.9"}))
 CLIENT_USE, SERVER_USE = ("digital signature", "client auth"), ("digital signature", "server auth")
 
 
@@ -50,8 +50,8 @@ def serving(*hosts: str, user: str = "system:node:m1") -> Obj:
         request("dead"),
         request(usages=("key encipherment", *CLIENT_USE)),
         request(user="system:node:m1", groups=("system:nodes",)),
-        # It renews its own although it is alive.
-        request("alive", user="system:node:alive", groups=("system:nodes",)),
+        # It renews its own although it is there.
+        request("there", user="system:node:there", groups=("system:nodes",)),
         serving("m1", "10.0.0.1"),
         serving("::2"),
     ],
@@ -63,7 +63,7 @@ def test_what_an_agent_asks_for_is_granted(one: Obj) -> None:
 @pytest.mark.parametrize(
     ("one", "why"),
     [
-        (request("alive"), "is alive"),
+        (request("there"), "corral machine remove there"),
         (request(groups=("system:authenticated",), user="eve"), "only it and bootstrap"),
         (request(user="system:node:m2", groups=("system:nodes",)), "only it and"),
         (request(organizations=("system:masters",)), "subject must be"),

@@ -5,9 +5,14 @@ from cryptography.x509.oid import NameOID
 
 from corral.apiserver.auth import bootstrap_tokens
 from corral.apiserver.auth.api import User
+from corral.apiserver.auth.certificates import UID
+from corral.apiserver.auth.lookup import decode
+from corral.apiserver.auth.node import node_name
 from corral.apiserver.auth.tokens import TokenIssuer
 from corral.base.clock import Clock
-from corral.kinds.status import unauthorized
+from corral.kinds import machineidentities
+from corral.kinds.resources import MACHINE_IDENTITIES
+from corral.kinds.status import Cause, StatusError, unauthorized
 
 AUTHENTICATED = "system:authenticated"
 _REMEMBERED = 4_096
@@ -48,7 +53,20 @@ class CellAuthenticator:
         user, begin, end = found
         if not begin <= self._clock.now().timestamp() <= end:
             raise unauthorized()
+        machine = node_name(user)
+        if machine:
+            self._check_machine(machine, user)
         return user
+
+    def _check_machine(self, machine: str, user: User) -> None:
+        """Raises:
+        StatusError: 401, the machine was removed, or another one has joined under its name.
+        """
+        entry = self._tokens.lookup.get(f"/{MACHINE_IDENTITIES.group}/{MACHINE_IDENTITIES.plural}/{machine}")
+        if entry is not None and not machineidentities.counts(decode(entry), user.uid):
+            words = f"the machine {machine} was removed from the cell, or another one has taken its place"
+            cause = Cause(machineidentities.REMOVED, words)
+            raise StatusError(401, "Unauthorized", f"Unauthorized: {words}", causes=[cause])
 
 
 def _read(der: bytes) -> tuple[User, float, float]:
@@ -56,11 +74,12 @@ def _read(der: bytes) -> tuple[User, float, float]:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         organizations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        uids = certificate.subject.get_attributes_for_oid(UID)
     except ValueError as error:
         raise unauthorized() from error
-    if len(names) != 1 or not names[0].value:
+    if len(names) != 1 or not names[0].value or len(uids) > 1:
         raise unauthorized()
     groups = dict.fromkeys([str(o.value) for o in organizations if o.value])
     groups[AUTHENTICATED] = None
-    user = User(str(names[0].value), tuple(groups))
+    user = User(str(names[0].value), tuple(groups), str(uids[0].value) if uids else "")
     return user, certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()

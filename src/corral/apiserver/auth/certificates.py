@@ -18,6 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 # Machines' clocks differ: a certificate is good from a little before it was made.
 _SKEW = timedelta(minutes=5)
 
+UID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
+"""Attribute of a subject that is the user's uid (Kubernetes' AllowParsingUserUIDFromCertAuth)."""
 AUTHORITY_LIFE = timedelta(days=3650)
 
 
@@ -114,9 +116,16 @@ def sign_serving(
 
 
 def sign_request(
-    authority: Authority, asked: x509.CertificateSigningRequest, *, client: bool, life: timedelta, now: datetime
+    authority: Authority,
+    asked: x509.CertificateSigningRequest,
+    *,
+    client: bool,
+    life: timedelta,
+    now: datetime,
+    uid: str = "",
 ) -> x509.Certificate:
-    """The certificate that `asked` asks for: its subject, key, names and addresses, for one use only.
+    """The certificate that `asked` asks for: its subject, key, names and addresses, for one use only; and the user's
+    `uid`.
 
     Raises:
         ValueError: it is not signed by its own key.
@@ -129,7 +138,9 @@ def sign_request(
     except x509.ExtensionNotFound:
         hosts = []
     use = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-    return _sign(authority, asked.public_key(), asked.subject, life, now, [use], hosts)
+    own = [x509.NameAttribute(UID, uid)] if uid else []
+    subject = x509.Name([*asked.subject, *own])
+    return _sign(authority, asked.public_key(), subject, life, now, [use], hosts)
 
 
 def request_pem(key: ec.EllipticCurvePrivateKey, name: str, groups: Sequence[str], hosts: Sequence[str] = ()) -> bytes:

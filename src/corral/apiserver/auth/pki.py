@@ -135,15 +135,16 @@ class Pki:
         certificate = certificates.sign_serving(self._authority, key, name, groups, hosts, LEAF_LIFE, now)
         return certificates.certificate_pem(certificate), certificates.key_pem(key)
 
-    def sign_request(self, pem: bytes, client: bool, seconds: int | None) -> bytes:
-        """The certificate (PEM) that a request asks for, for `seconds` or a year at most.
+    def sign_request(self, pem: bytes, client: bool, seconds: int | None, uid: str = "") -> bytes:
+        """The certificate (PEM) that a request asks for, with the user's `uid`, for `seconds` or a year at most.
 
         Raises:
             ValueError: it is no request, or not signed by its own key.
         """
         life = LEAF_LIFE if seconds is None else min(LEAF_LIFE, timedelta(seconds=seconds))
         asked = x509.load_pem_x509_csr(pem)
-        made = certificates.sign_request(self._authority, asked, client=client, life=life, now=self._clock.now())
+        now = self._clock.now()
+        made = certificates.sign_request(self._authority, asked, client=client, life=life, now=now, uid=uid)
         return certificates.certificate_pem(made)
 
     @property

@@ -5,14 +5,27 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 
 from corral.client.informer import Informer
-from corral.controllers.certificates.plan import CLIENT, Deny, Grant, Machines, forget_in, judge, read, to_sign
-from corral.kinds import conditions
-from corral.kinds.resources import CERTIFICATE_SIGNING_REQUESTS, NODES
+from corral.controllers.certificates.plan import (
+    CLIENT,
+    Deny,
+    Grant,
+    Machines,
+    forget_in,
+    is_own,
+    judge,
+    read,
+    to_sign,
+    uid_for,
+)
+from corral.kinds import conditions, machineidentities
+from corral.kinds.resources import CERTIFICATE_SIGNING_REQUESTS, MACHINE_IDENTITIES, NODES
+from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Tools
 
-Sign = Callable[[bytes, bool, int | None], bytes]
-"""A certificate (PEM) for a request (PEM): for a client or else for a server, for so many seconds if it says so."""
+Sign = Callable[[bytes, bool, int | None, str], bytes]
+"""A certificate (PEM) for a request (PEM): for a client or else for a server, for so many seconds if it says so, with
+this UID in its subject."""
 
 
 class CertificateController:
@@ -28,6 +41,7 @@ class CertificateController:
         "certificatesigningrequests",
         "certificatesigningrequests/approval",
         "certificatesigningrequests/status",
+        "machineidentities",
     )
 
     _tools: Tools
@@ -52,12 +66,15 @@ class CertificateController:
         if request is None:
             return Done()
         client, now = self._tools.client, self._tools.clock.now()
-        answer = judge(request, Machines(self._alive, self._addresses_of_others))
+        answer = judge(request, Machines(self._exists, self._addresses_of_others))
         if answer is not None:
             await client.update(CERTIFICATE_SIGNING_REQUESTS, self._answered(request, answer), "approval")
             return Done()
         if to_sign(request):
-            await client.update(CERTIFICATE_SIGNING_REQUESTS, self._signed(request), "status")
+            signed = self._signed(request)
+            if signed["status"].get("certificate"):
+                await self._install(request)
+            await client.update(CERTIFICATE_SIGNING_REQUESTS, signed, "status")
             return Done()
         left = forget_in(request, now)
         if left > 0:
@@ -78,8 +95,8 @@ class CertificateController:
         made, spec = deepcopy(request), request["spec"]
         try:
             read(spec)
-            asked = base64.b64decode(spec["request"])
-            pem = self._sign(asked, spec["signerName"] == CLIENT, spec.get("expirationSeconds"))
+            asked, client = base64.b64decode(spec["request"]), spec["signerName"] == CLIENT
+            pem = self._sign(asked, client, spec.get("expirationSeconds"), uid_for(request) if client else "")
         except ValueError as error:
             now = self._tools.clock.now()
             conditions.set_condition(made, "Failed", "True", now=now, reason="SigningFailed", message=str(error))
@@ -87,9 +104,22 @@ class CertificateController:
             made["status"]["certificate"] = base64.b64encode(pem).decode()
         return made
 
-    def _alive(self, name: str) -> bool:
-        node = self._nodes.get(Key("", name))
-        return node is not None and conditions.is_true(node, "Ready")
+    async def _install(self, request: Obj) -> None:
+        """Whoever joins is the machine of that name from now on; certificates of a former one do not count any more."""
+        if request["spec"]["signerName"] != CLIENT or is_own(request):
+            return
+        name, _ = read(request["spec"])
+        wanted = machineidentities.new(name, uid_for(request))
+        client = self._tools.client
+        try:
+            await client.create(MACHINE_IDENTITIES, wanted)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            await client.patch(MACHINE_IDENTITIES, name, {"spec": wanted["spec"]})
+
+    def _exists(self, name: str) -> bool:
+        return self._nodes.get(Key("", name)) is not None
 
     def _addresses_of_others(self, name: str) -> frozenset[str]:
         return frozenset(

@@ -2,8 +2,8 @@
 
 Two signers are served, those of agents. A new machine asks with a bootstrap token for a certificate that makes it
 `system:node:NAME`; with that it asks for one for its own server, and again for each when two thirds of its life are
-over. Everything is granted at once if it is what an agent asks for and no living machine has the name, and denied with
-the reason if not. Requests to other signers are other people's business. The conditions are those of Kubernetes'
+over. Everything is granted at once if it is what an agent asks for and no machine of the cell has the name, and denied
+with the reason if not. Requests to other signers are other people's business. The conditions are those of Kubernetes'
 documentation of the two signers.
 """
 
@@ -57,8 +57,8 @@ class Deny:
 class Machines:
     """What is known of the machines."""
 
-    alive: Callable[[str], bool]
-    """Whether there is a machine of this name that gives signs of life."""
+    exists: Callable[[str], bool]
+    """Whether the cell has a machine of this name."""
     addresses_of_others: Callable[[str], frozenset[str]]
     """The addresses of all machines but this one."""
 
@@ -111,12 +111,24 @@ def _judge_client(spec: Obj, name: str, machines: Machines) -> Grant | Deny:
         return Deny(
             f"{spec.get('username')!r} may not ask for a certificate of {name}: only it and bootstrap tokens may"
         )
-    if machines.alive(name):
+    if machines.exists(name):
         return Deny(
-            f"there is a machine called {name} that is alive, or was less than a minute ago: give this one another "
-            f"name (--name), or end that one (`corral down` there) and wait until it is NotReady"
+            f"the cell has a machine called {name}: give this one another name (--name), or, if it is gone for good, "
+            f"remove that one first (corral machine remove {name})"
         )
     return Grant()
+
+
+def uid_for(request: Obj) -> str:
+    """The UID that a machine's certificate carries: its own, or that of the request by which it joins."""
+    spec = request["spec"]
+    return str(spec.get("uid") or "") if is_own(request) else str(request["metadata"]["uid"])
+
+
+def is_own(request: Obj) -> bool:
+    """Whether a machine renews its certificate, rather than joins."""
+    name, _ = read(request["spec"])
+    return bool(request["spec"].get("username") == NODE_PREFIX + name)
 
 
 def _judge_serving(spec: Obj, name: str, hosts: Sequence[str], machines: Machines) -> Grant | Deny:

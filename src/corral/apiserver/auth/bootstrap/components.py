@@ -35,6 +35,9 @@ def component_objects() -> list[Obj]:
             [allow(f"create {READ}", "certificatesigningrequests", "certificates.k8s.io")],
         ),
         cluster_binding("corral:node-bootstrappers", "system:node-bootstrapper", group("system:bootstrappers")),
+        # So that a new machine can see whether its name is free, as kubeadm's does.
+        cluster_role("corral:get-nodes", [allow("get", "nodes")]),
+        cluster_binding("corral:get-nodes", "corral:get-nodes", group("system:bootstrappers")),
         cluster_role("system:node-problem-detector", [allow("get", "nodes"), allow("patch", "nodes/status"), events()]),
         cluster_role("system:persistent-volume-provisioner", _provisioner()),
         cluster_role("system:volume-scheduler", _volume_scheduler()),

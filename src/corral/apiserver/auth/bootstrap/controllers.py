@@ -75,6 +75,7 @@ def _cell_roles() -> Mapping[str, Sequence[Obj]]:
                 "update", "certificatesigningrequests/status certificatesigningrequests/approval", "certificates.k8s.io"
             ),
             allow("approve sign", "signers", "certificates.k8s.io", names=_SIGNERS),
+            allow("create patch", "machineidentities", "corral.dev"),
         ],
         "resourcequota-controller": [allow("list watch", "*", "*"), allow("update patch", "resourcequotas/status")],
         "disruption-controller": [
