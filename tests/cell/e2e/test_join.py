@@ -25,7 +25,18 @@ def joined(cell: Cell, line: list[str]) -> Iterator[Path]:
     """The data directory of a machine that has joined."""
     with tempfile.TemporaryDirectory(prefix="corral-joined-") as name:
         directory = Path(name)
-        options = ["--name", "second", "--address", "127.0.0.2", "--data-dir", name, "--labels", "disk=ssd"]
+        options = [
+            "--name",
+            "second",
+            "--address",
+            "127.0.0.2",
+            "--port",
+            "0",
+            "--data-dir",
+            name,
+            "--labels",
+            "disk=ssd",
+        ]
         cell.corral(*line, *options, "--capacity", "cpu=3,memory=2Gi", "--detach")
         yield directory
         cell.corral("down", "--data-dir", name, "-t", "1")

@@ -40,7 +40,18 @@ class Joined:
 def joined(own_cell: Cell) -> Iterator[Joined]:
     line = shlex.split(own_cell.corral("token", "create", "--ttl", "10m").stdout)[1:]
     with tempfile.TemporaryDirectory(prefix="corral-joined-") as name:
-        options = ["--name", "second", "--address", "127.0.0.2", "--data-dir", name, "--labels", "disk=ssd"]
+        options = [
+            "--name",
+            "second",
+            "--address",
+            "127.0.0.2",
+            "--port",
+            "0",
+            "--data-dir",
+            name,
+            "--labels",
+            "disk=ssd",
+        ]
         own_cell.corral(*line, *options, "--detach")
         yield Joined(Path(name))
         own_cell.corral("down", "--data-dir", name, "-t", "1")
