@@ -38,6 +38,12 @@ def _tables() -> set[str]:
     return {name for name in tables if name.startswith("corral")}
 
 
+def _rules() -> set[str]:
+    """Rules that lead to a cell's own routing table."""
+    listed = subprocess.run(["ip", "-j", "rule"], check=True, capture_output=True)
+    return {str(rule["table"]) for rule in json.loads(listed.stdout) if rule.get("protocol") == "67"}
+
+
 def _monitors() -> set[str]:
     """Processes that hold containers, or are containers: whatever is conmon's, and its children."""
     found = set()
@@ -57,8 +63,9 @@ def state() -> dict[str, set[str]]:
     return {
         "mounts": _mounts(),
         "control groups": _cgroups(),
-        "network links": {name for name in _links() if name.startswith(("corral", "veth"))},
+        "network links": {name for name in _links() if name.startswith(("corral", "cvx", "veth"))},
         "nftables": _tables(),
+        "routing rules": _rules(),
         "monitors": _monitors(),
     }
 
