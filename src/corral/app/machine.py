@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from corral.agent.agent import Agent, AgentConfig
+from corral.agent.podnetwork import PodNetwork
+from corral.agent.problems.sources import Sources, machine_sources
 from corral.agent.runtime.api import Runtime
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig
@@ -51,12 +53,26 @@ class Machine:
         return self.removal.result() if self.removal.done() else self.tasks.failed.result()
 
 
+class Ground(NamedTuple):
+    """What an agent stands on."""
+
+    runtime: Runtime
+    network: PodNetwork
+
+
+def real_ground(config: CellConfig, client: Client, name: str, clock: Clock, rng: random.Random) -> Ground:
+    """That of a real machine."""
+    runtime = open_runtime(config)
+    return Ground(runtime, build_network(client, runtime, name, clock, rng))
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a machine is made of."""
 
-    runtime: Callable[[CellConfig], Runtime] = open_runtime
+    ground: Callable[[CellConfig, Client, str, Clock, random.Random], Ground] = real_ground
     agent: type[Agent] = Agent
+    sources: Sources = machine_sources
 
 
 REAL = Parts()
@@ -122,7 +138,7 @@ async def running_machine(
         context = await identity.serving(client)
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_hear_of_servers(config.data_dir, membership, transport, client, clock, rng), "servers of the cell")
-        runtime = parts.runtime(config)
+        runtime, network = parts.ground(config, client, membership.name, clock, rng)
         settings = AgentConfig(
             node_name=membership.name,
             directory=config.agent_dir,
@@ -148,7 +164,8 @@ async def running_machine(
             rng=rng,
             server_context=context,
             fetch_source=RemoteSources(lambda: transport.servers, identity),
-            network=build_network(client, runtime, membership.name, clock, rng),
+            sources=parts.sources,
+            network=network,
         )
         await agent.start()
         stack.push_async_callback(agent.stop)

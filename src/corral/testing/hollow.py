@@ -13,25 +13,36 @@ ready; then each line on stdin names a machine that dies as in a power cut, and 
 
 import asyncio
 import logging
+import random
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import click
 import uvloop
 
 from corral.agent.agent import Agent
+from corral.agent.problems.api import Finding, Sample, Source
+from corral.agent.problems.runtime import RuntimeSource
+from corral.agent.problems.skew import SkewSource
+from corral.agent.problems.sources import Surroundings
 from corral.agent.runtime.api import Image
 from corral.agent.volumes import projected
 from corral.agent.volumes.api import VolumeContext
 from corral.agent.volumes.manager import VolumeManager
 from corral.app.config import CellConfig
-from corral.app.machine import Parts, running_machine
+from corral.app.machine import Ground, Parts, running_machine
 from corral.app.membership import Membership, enrol
-from corral.base.clock import SystemClock
+from corral.base.clock import Clock, SystemClock
+from corral.client.client import Client
+from corral.kinds.podnetwork import SPACE
+from corral.kinds.resources import HOST_SUBNETS
+from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.testing.fake_runtime import FakeImages, FakeProcess, FakeRuntime, Program
 
@@ -83,11 +94,73 @@ class HollowVolumes(VolumeManager):
         return context.local_volumes
 
 
+class HollowNetwork:
+    """Hears of all machines' pods, waits until its own have their subnet, and keeps no routes."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._changed: Callable[[], None] = lambda: None
+        number = int(name.rpartition("-")[2])
+        self.proposal = str(IPv4Network((int(SPACE.network_address) + (number << 8), 24)))
+        self.trouble = "no subnet yet"
+        self.settled = asyncio.Event()
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+
+    async def run(self) -> None:
+        """Follow the HostSubnets of all machines, as a real one does, and forget them."""
+        while True:
+            try:
+                listed = await self._client.list(HOST_SUBNETS)
+                for found in listed["items"]:
+                    self._hear(found)
+                version = listed["metadata"]["resourceVersion"]
+                async with self._client.watch(HOST_SUBNETS, resource_version=version) as events:
+                    async for event in events:
+                        self._hear(event.object)
+            except (StatusError, OSError):
+                await asyncio.sleep(1.0)
+
+    def _hear(self, subnet: Obj) -> None:
+        if subnet["metadata"].get("name") == self._name and self.trouble:
+            self.trouble = ""
+            self.settled.set()
+            self._changed()
+
+
+_FINE: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "ReadonlyFilesystem", "DiskErrors", "OOMStorm")
+
+
+class _Fine(Source[None]):
+    """Nothing is wrong with the machine."""
+
+    types = _FINE
+    period = 60.0
+    keep = 60.0
+
+    async def read(self) -> None:
+        return None
+
+    @staticmethod
+    def judge(samples: Sequence[Sample[None]], now: float) -> Sequence[Finding]:
+        return [Finding(type_, False, "Hollow", "nothing ever happens to a hollow machine") for type_ in _FINE]
+
+
 class HollowAgent(Agent):
     volume_manager = HollowVolumes
 
 
-HOLLOW: Final = Parts(HollowRuntime, HollowAgent)
+def _ground(config: CellConfig, client: Client, name: str, clock: Clock, rng: random.Random) -> Ground:
+    return Ground(HollowRuntime(config), HollowNetwork(client, name))
+
+
+def _sources(around: Surroundings) -> Sequence[Source[Any]]:
+    return (_Fine(), SkewSource(around.date, around.clock), RuntimeSource(around.runtime))
+
+
+HOLLOW: Final = Parts(_ground, HollowAgent, _sources)
 
 
 def membership(server: str, number: int) -> Membership:
