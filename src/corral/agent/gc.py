@@ -99,6 +99,7 @@ class Janitor:
         self._known = known
         self._removed = removed
         self._pod_logs = pod_logs
+        self._cleaning = asyncio.Lock()
 
     async def run(self) -> None:
         """Clean up until cancelled. Must not begin before all pods of the machine are known."""
@@ -111,6 +112,10 @@ class Janitor:
 
     async def clean(self) -> None:
         """One round."""
+        async with self._cleaning:
+            await self._clean()
+
+    async def _clean(self) -> None:
         sandboxes = await self._runtime.sandboxes()
         containers = await self._runtime.containers()
         known = self._known()
@@ -129,15 +134,12 @@ class Janitor:
 
     async def prune(self) -> str:
         """Throw away all that nobody uses, however much room there is: dead containers, images, rotated logs."""
-        before = await asyncio.to_thread(free_bytes, self._layout.directory)
-        await self.clean()
-        used = {container.image_id for container in await self._runtime.containers()}
-        images = unused(await self._runtime.images.list(), used)
-        for image in images:
-            await self._runtime.images.remove(image.id)
+        before, images = free_bytes(self._layout.directory), len(await self._runtime.images.list())
+        await self.reclaim()
+        images -= len(await self._runtime.images.list())
         logs = await asyncio.to_thread(_remove_rotated, self._layout.logs)
-        freed = await asyncio.to_thread(free_bytes, self._layout.directory) - before
-        return f"{len(images)} images and {logs} rotated logs removed, {max(0, freed) / 1e6:.1f} MB freed"
+        freed = max(0, free_bytes(self._layout.directory) - before)
+        return f"{images} images and {logs} rotated logs removed, {freed / 1e6:.1f} MB freed"
 
     async def _clean_directories(self) -> None:
         # What is there is read before what is wanted: a pod that begins meanwhile is not on the first list.
