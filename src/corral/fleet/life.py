@@ -182,10 +182,10 @@ def _repairing(case: Case, status: RepairStatus, policy: Policy, now: str) -> St
     if last is not None and last.state == "Waiting":
         return _ask(case, status, last, now)
     if last is not None and last.state == "Succeeded":
-        settle = next((one.settle for one in case.rule.remedies if one.type == last.remedy), 0)
-        if case.seconds < settle:
-            message = f"{last.remedy} is done; the trouble has {settle} s to go"
-            return Step(replace(status, message=message), look_again=settle - case.seconds)
+        left = last.settle_seconds - case.seconds
+        if left > 0:
+            message = f"{last.remedy} is done; the trouble has {last.settle_seconds} s to go"
+            return Step(replace(status, message=message), look_again=left)
     tried = {attempt.remedy for attempt in status.attempts}
     remedy = next((one for one in case.rule.remedies if one.type not in tried), None)
     if remedy is None:
@@ -206,7 +206,7 @@ def _tried_to_drain(status: RepairStatus) -> bool:
 def _begun(case: Case, status: RepairStatus, remedy: PlannedRemedy, policy: Policy, now: str) -> RepairStatus:
     """The status with one more attempt: requested, waiting for a person, or why it is left out."""
     performer = REMEDIES[remedy.type].performer
-    attempt = Attempt(remedy.type, performer, "Requested", now, remedy.timeout)
+    attempt = Attempt(remedy.type, performer, "Requested", now, remedy.timeout, remedy.settle)
     why = _why_not(case, status, remedy)
     if why:
         attempt = replace(attempt, state="Skipped", ended=now, message=why)

@@ -29,11 +29,12 @@ class Known(msgspec.Struct, frozen=True):
 
 
 REMEDIES: Final[Mapping[Remedy, Known]] = {
-    "RestartRuntime": Known("Agent", 60, 30, "restart the container runtime"),
-    "Prune": Known("Agent", 300, 30, "prune images and logs"),
-    "RestartAgent": Known("Agent", 120, 45, "restart the agent"),
-    "Reboot": Known("Agent", 900, 60, "reboot the machine"),
-    "Remote": Known("Server", 300, 300, "run the server's remote command"),
+    # Conditions stay for up to a minute after what they are about.
+    "RestartRuntime": Known("Agent", 60, 60, "restart the container runtime"),
+    "Prune": Known("Agent", 300, 120, "prune images and logs"),
+    "RestartAgent": Known("Agent", 120, 90, "restart the agent"),
+    "Reboot": Known("Agent", 900, 120, "reboot the machine"),
+    "Remote": Known("Server", 300, 600, "run the server's remote command"),
 }
 
 

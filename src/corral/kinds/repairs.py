@@ -75,6 +75,8 @@ class Attempt(Record, frozen=True):
     state: AttemptState
     at: str
     timeout_seconds: int = 0
+    settle_seconds: int = 0
+    """How long after it the trouble may take to go."""
     ended: str = ""
     message: str = ""
 
