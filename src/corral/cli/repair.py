@@ -51,7 +51,7 @@ async def ls(session: Session, ended: bool, output: str | None) -> None:
 
 def _matters(repair: Repair) -> bool:
     """Whether something is under way, or waits for a person."""
-    return not repair.is_final or (repair.status.quarantine and not repair.approved)
+    return not repair.is_final or (repair.status.quarantine and not repair.released)
 
 
 def row(repair: Repair, now: datetime) -> list[str]:
@@ -115,13 +115,14 @@ async def approve(session: Session, name: str) -> None:
     """Let a repair do what waits for a person; or let a machine back from quarantine."""
     repair = await _find(session, name)
     status = repair.status
-    waits = bool(status.attempts) and status.attempts[-1].state == "Waiting"
-    if repair.approved or not (waits or (status.phase == "Retired" and status.quarantine)):
+    waits = bool(status.attempts) and status.attempts[-1].state == "Waiting" and not repair.is_final
+    held = status.phase == "Retired" and status.quarantine and not repair.released
+    if not waits and not held:
         raise CorralError(
             f"cannot approve {repair.name}: nothing in it waits for a person's word ({status.phase}: {status.message})",
             f"see what it does: corral repair show {repair.name}",
         )
-    await session.client.patch(REPAIRS, repair.name, {"spec": {"approved": True}}, kind=MERGE_PATCH)
+    await session.client.patch(REPAIRS, repair.name, {"spec": {"released" if held else "approved": True}}, kind=MERGE_PATCH)
     click.echo(repair.name)
 
 

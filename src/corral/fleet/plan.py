@@ -297,7 +297,7 @@ def _is_quarantine(status: RepairStatus) -> bool:
 def _quarantine(repairs: Sequence[Repair]) -> Repair | None:
     """The repair that holds the machine in quarantine: the last that ended there, until a person lets it back."""
     last = next((one for one in reversed(repairs) if _is_quarantine(one.status)), None)
-    return last if last is not None and not last.approved else None
+    return last if last is not None and not last.released else None
 
 
 def _taints(node: Obj, wanted: Mapping[str, str]) -> list[Obj] | None:

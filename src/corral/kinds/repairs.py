@@ -1,8 +1,8 @@
 """Repairs of machines: the words that the controller, the agents and the command line share.
 
 A Repair is one incident of one machine. Its fields have one writer each: `spec` is made when it is opened (`approved`
-is a person's), `status.answer` is written by whoever performs a remedy (the machine's agent, or a server for `Remote`),
-`status.told` by whoever sends notices, and everything else by the controller.
+and `released` are a person's), `status.answer` is written by whoever performs a remedy (the machine's agent, or a server
+for `Remote`), `status.told` by whoever sends notices, and everything else by the controller.
 """
 
 from typing import Final, Literal, TypeAlias
@@ -154,6 +154,7 @@ class Repair(msgspec.Struct, frozen=True):
     machine: str
     machine_uid: str
     approved: bool
+    released: bool
     created: str
     deleting: bool
     status: RepairStatus
@@ -179,6 +180,7 @@ def read(obj: Obj) -> Repair:
         str(spec.get("nodeName") or ""),
         str(spec.get("nodeUID") or ""),
         bool(spec.get("approved")),
+        bool(spec.get("released")),
         str(metadata.get("creationTimestamp") or ""),
         deleting,
         status,
