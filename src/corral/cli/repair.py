@@ -122,7 +122,9 @@ async def approve(session: Session, name: str) -> None:
             f"cannot approve {repair.name}: nothing in it waits for a person's word ({status.phase}: {status.message})",
             f"see what it does: corral repair show {repair.name}",
         )
-    await session.client.patch(REPAIRS, repair.name, {"spec": {"released" if held else "approved": True}}, kind=MERGE_PATCH)
+    await session.client.patch(
+        REPAIRS, repair.name, {"spec": {"released" if held else "approved": True}}, kind=MERGE_PATCH
+    )
     click.echo(repair.name)
 
 
