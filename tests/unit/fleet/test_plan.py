@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from corral.kinds.repairs import (
     QUARANTINE_TAINT,
     REPAIR_TAINT,
     Answer,
+    Phase,
     Repair,
     RepairStatus,
 )
@@ -66,7 +68,7 @@ class Cell:
     nodes: dict[str, Obj] = field(default_factory=dict)
     pods: dict[str, Obj] = field(default_factory=dict)
     repairs: dict[str, Repair] = field(default_factory=dict)
-    lives: dict[str, list[str]] = field(default_factory=dict)
+    lives: dict[str, list[Phase]] = field(default_factory=dict)
     now: datetime = START
     since: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     evicted: list[str] = field(default_factory=list)
@@ -227,7 +229,7 @@ def check(made: Cell, cordoned: set[str], before: dict[str, Repair]) -> None:
     for repair in made.repairs.values():
         status, life = repair.status, made.lives[repair.name]
         assert life[0] == "Suspect"
-        assert all(after in MOVES[phase] for phase, after in zip(life, life[1:], strict=False))  # type: ignore[index]
+        assert all(after in MOVES[phase] for phase, after in pairwise(life))
         # Each remedy is tried once, each notice is given once.
         assert max(Counter(one.remedy for one in status.attempts).values(), default=0) <= 1
         assert max(Counter(one.reason for one in status.notices).values(), default=0) <= 1
@@ -329,6 +331,25 @@ def test_pods_that_may_not_leave_are_not_rebooted_away() -> None:
     assert tried == [("RestartAgent", "Failed"), ("Reboot", "Skipped")]
     assert set(made.evicted) == {"p"}, "what nothing starts again stays"
     assert not status.drained
+
+
+def test_what_waits_for_a_person_waits_and_the_person_is_told() -> None:
+    made = cell(3)
+    made.say("m0", "DiskErrors", "True")
+    made.wait(2)
+    made.wait(3)
+    made.answer("m0", "Failed")
+    made.wait(5000)
+    status = made.only()
+    assert [(one.remedy, one.state) for one in status.attempts] == [("RestartAgent", "Failed"), ("Reboot", "Waiting")]
+    assert [one.reason for one in status.notices] == ["NeedsApproval"]
+    assert "corral repair approve m0-0" in status.notices[0].text
+    made.repairs["m0-0"] = msgspec.structs.replace(made.repairs["m0-0"], approved=True)
+    made.settle()
+    assert made.only().attempts[-1].state == "Requested"
+    made.wait(901)
+    assert made.only().attempts[-1].state == "TimedOut"
+    assert [one.reason for one in made.only().notices] == ["NeedsApproval", "NeedsPerson"]
 
 
 def test_a_cell_of_one_machine_is_repaired_where_it_stands() -> None:
