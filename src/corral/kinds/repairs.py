@@ -1,7 +1,7 @@
 """Repairs of machines: the words that the controller, the agents and the command line share.
 
 A Repair is one incident of one machine. Its fields have one writer each: `spec` is made when it is opened (`approved`
-and `released` are a person's), `status.answer` is written by whoever performs a remedy (the machine's agent, or a server
+and `released` are a person's), `status.answer` is written by whoever performs a remedy (the machine's agent; a server
 for `Remote`), `status.told` by whoever sends notices, and everything else by the controller.
 """
 

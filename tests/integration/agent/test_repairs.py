@@ -35,7 +35,7 @@ async def answered(cell: Any, name: str = "m1-abc") -> Obj:
     def done(repair: Obj) -> bool:
         mine = repair["metadata"]["name"] == name
         answer = repair.get("status", {}).get("answer") or {}
-        return mine and answer.get("state", "Running") != "Running"
+        return bool(mine and answer.get("state", "Running") != "Running")
 
     repair = await cell.first(REPAIRS, "", done)
     answer: Obj = repair["status"]["answer"]
@@ -110,7 +110,7 @@ async def test_an_agent_writes_its_answer_and_nothing_else(cell: Any) -> None:
     mine = await agent.list(REPAIRS, field_selector="spec.nodeName=m1")
     assert [item["metadata"]["name"] for item in mine["items"]] == ["m1-abc"]
     answer = {"answer": {"attempt": 0, "state": "Failed", "at": NOW}}
-    refused = [
+    refused: list[tuple[str, Obj, str]] = [
         ("m1-abc", {"status": {"phase": "Healthy"}}, "status"),
         ("m1-abc", {"status": {**answer, "attempts": []}}, "status"),
         ("m1-abc", {"spec": {"approved": True}}, ""),
