@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 
+from corral.apiserver.rendering import encode_ordered
 from corral.kinds.kind import Kind
 from corral.kinds.schema.base import Schema
 from corral.kinds.status import StatusError
@@ -34,6 +35,21 @@ def settle(kind: Kind, obj: Obj) -> Collection[str]:
         return ()
     obj["spec"] = orjson.loads(settled)
     return _SPEC
+
+
+def share(stored: Obj) -> tuple[Obj, bytes]:
+    """What is written of a new object, and its bytes: specs that read the same are one in memory, encoded once."""
+    spec = stored.get("spec")
+    if type(spec) is not dict:
+        return stored, encode_ordered(stored)
+    text = orjson.dumps(spec)
+    return {**stored, "spec": _shared(text)}, encode_ordered({**stored, "spec": orjson.Fragment(text)})
+
+
+@lru_cache(_KEPT)
+def _shared(spec: bytes) -> Obj:
+    found: Obj = orjson.loads(spec)
+    return found
 
 
 @lru_cache(_KEPT)

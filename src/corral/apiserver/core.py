@@ -1,7 +1,7 @@
 """What the verbs share: where objects are kept, how they are found and shown, what time it is."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from corral.apiserver.admission.chain import Chain
@@ -13,6 +13,8 @@ from corral.kinds.registry import Registry
 from corral.kinds.status import not_found
 from corral.kinds.types import Obj, Resource
 from corral.store.protocol import Entry, Store
+
+_LISTINGS_KEPT = 256
 
 
 def prefix_of(stored: Resource, namespace: str = "") -> str:
@@ -39,6 +41,7 @@ class Core:
         self.rng = rng
         self._homes: dict[Resource, Resource] = {}
         self._homes_of = registry.generation
+        self._listed: dict[str, tuple[Sequence[Entry], list[Obj]]] = {}
 
     def stored(self, kind: Kind) -> Resource:
         """What objects of `kind` are stored as; `kind.resource` itself if that is it."""
@@ -87,8 +90,16 @@ class Core:
 
     def all(self, resource: Resource, namespace: str = "") -> list[Obj]:
         """All objects of a collection, for reading only."""
-        entries, _ = self.store.current(prefix_of(resource, namespace))
-        return [read(entry) for entry in entries]
+        prefix = prefix_of(resource, namespace)
+        entries, _ = self.store.current(prefix)
+        # The store keeps a listing until something in it is written, and admission asks for some with every pod.
+        seen, objects = self._listed.get(prefix, (None, []))
+        if seen is not entries:
+            objects = [read(entry) for entry in entries]
+            if len(self._listed) >= _LISTINGS_KEPT:
+                self._listed.clear()
+            self._listed[prefix] = entries, objects
+        return objects
 
     def now(self) -> datetime:
         return self.clock.now()

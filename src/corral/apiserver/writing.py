@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from corral.apiserver import alike
 from corral.apiserver import metadata as meta
 from corral.apiserver.admission.api import Review
 from corral.apiserver.context import Context
@@ -153,8 +154,8 @@ async def _create(core: Core, ctx: Context, obj: Obj, options: WriteOptions, war
         if core.store.get(key) is not None:
             return None
         return Outcome(Rendered(encode(obj)), warnings, created=True)
-    stored = unrevised(to_stored(core, ctx.kind, obj))
-    result = await core.store.create(key, encode_ordered(stored), _memo(ctx.kind, stored))
+    stored, value = alike.share(unrevised(to_stored(core, ctx.kind, obj)))
+    result = await core.store.create(key, value, _memo(ctx.kind, stored))
     if isinstance(result, Conflict):
         return None
     return Outcome(core.render(ctx.kind, result), warnings, created=True)

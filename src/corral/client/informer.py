@@ -16,7 +16,9 @@ import itertools
 import logging
 import random
 from collections.abc import Callable, Iterable, ValuesView
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from corral.base.backoff import Backoff
 from corral.base.clock import Clock
@@ -36,7 +38,7 @@ _SETTLED_SECONDS = 5.0
 """A watch that lasted this long counts as a success: the next failure starts with the shortest delay."""
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True):
     """What happened to one object: `added` has no `old`, `deleted` has the last known state in `old` and no `new`."""
 
     type: Literal["added", "updated", "deleted"]

@@ -25,12 +25,13 @@ class Resource(NamedTuple):
 
         An empty `namespace` on a namespaced resource is the collection across all namespaces.
         """
-        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        path = f"/apis/{self.group}/{self.version}/" if self.group else f"/api/{self.version}/"
         if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part]
-        return "/".join(parts)
+            path += f"namespaces/{namespace}/"
+        path += self.plural
+        if name:
+            path += f"/{name}"
+        return f"{path}/{subresource}" if subresource else path
 
 
 class Key(NamedTuple):

@@ -91,6 +91,14 @@ class Controller(Protocol):
         """
 
 
+@runtime_checkable
+class Selective(Protocol):
+    """A controller that need not look again after each update: what it may ignore comes often, and looking is dear."""
+
+    def matters(self, resource: Resource, old: Obj, new: Obj) -> bool:
+        """Whether what `reconcile` goes by may differ between two states of one object."""
+
+
 class Background(Protocol):
     """A controller that is one long-running coroutine."""
 

@@ -17,7 +17,7 @@ from corral.client.client import Client
 from corral.client.informer import Event
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Resource
-from corral.machinery.api import Background, Controller, Done, Permanent, Requeue, Result, Temporary, Tools
+from corral.machinery.api import Background, Controller, Done, Permanent, Requeue, Result, Selective, Temporary, Tools
 from corral.machinery.caches import Caches
 from corral.machinery.events import EventRecorder
 from corral.machinery.guard import GuardedClient
@@ -128,9 +128,13 @@ class Runner:
 
     def _feed(self, running: _Running, resource: Resource) -> None:
         controller, queue = running.controller, running.queue
+        matters = controller.matters if isinstance(controller, Selective) else None
 
         def feed(event: Event) -> None:
-            for obj in (event.old, event.new):
+            old, new = event.old, event.new
+            if matters is not None and old is not None and new is not None and not matters(resource, old, new):
+                return
+            for obj in (old, new):
                 if obj is not None:
                     for key in controller.keys_for(resource, obj):
                         queue.add(key)

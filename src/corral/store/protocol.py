@@ -9,7 +9,9 @@ what it derived from `value` (rendered bytes, decoded object), so that it derive
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
+
+import msgspec
 
 from corral.base.errors import CorralError
 
@@ -39,7 +41,7 @@ class Conflict:
     current: Entry | None
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """One revision of the log. For a delete, `entry` has the last value and the revision of the delete."""
 
     type: Literal["put", "delete"]

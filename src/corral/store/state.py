@@ -1,7 +1,9 @@
 """What the stores of one process share: reads, watches, and the step from a write to a change."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+import msgspec
 
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
@@ -11,7 +13,7 @@ from corral.store.protocol import Change, Conflict, Entry, Page, Watch
 from corral.store.watchers import Watchers
 
 
-class Write(NamedTuple):
+class Write(msgspec.Struct, frozen=True):
     """A write that was asked for; `revision` is what it must find (0: the key must not exist)."""
 
     type: Literal["put", "delete"]

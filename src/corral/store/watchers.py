@@ -1,15 +1,18 @@
 """Fan-out: each watcher gets the changes under its prefix, in a buffer of its own that cannot grow without bound.
 
 A batch of changes is sorted out once per distinct prefix, not once per watcher: a thousand watchers of one collection
-cost a thousand list extensions and wake-ups. Prefixes are found by their lengths, so that a write looks up a few dozen
-leading texts of its key whatever the number of watchers.
+cost a thousand list extensions and wake-ups. Which prefixes are watched above a key is the same for all of its
+neighbours and remembered until somebody comes or goes; they are found by their lengths, so that even then it takes a
+few dozen leading texts of the key whatever the number of watchers.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from corral.store.protocol import Change, Compacted
+
+_ROUTES_KEPT = 10_000
 
 
 class Watcher:
@@ -95,6 +98,10 @@ class Watchers:
     def __init__(self) -> None:
         self._by_prefix: dict[str, dict[Watcher, None]] = {}
         self._lengths: Counter[int] = Counter()
+        self._partial: Counter[int] = Counter()
+        """Lengths of the prefixes that do not end with a slash."""
+        self._routes: dict[str, list[str]] = {}
+        """By the text of a key up to its last slash: the prefixes with a slash at their end, until those change."""
 
     def __len__(self) -> int:
         return sum(len(watchers) for watchers in self._by_prefix.values())
@@ -106,7 +113,8 @@ class Watchers:
         watcher = Watcher(prefix, after, backlog, buffer, latest, self._discard)
         if prefix not in self._by_prefix:
             self._by_prefix[prefix] = {}
-            self._lengths[len(prefix)] += 1
+            self._lengths_of(prefix)[len(prefix)] += 1
+            self._routes.clear()
         self._by_prefix[prefix][watcher] = None
         return watcher
 
@@ -117,10 +125,14 @@ class Watchers:
         del watchers[watcher]
         if not watchers:
             del self._by_prefix[watcher.prefix]
-            length = len(watcher.prefix)
-            self._lengths[length] -= 1
-            if not self._lengths[length]:
-                del self._lengths[length]
+            lengths, length = self._lengths_of(watcher.prefix), len(watcher.prefix)
+            lengths[length] -= 1
+            if not lengths[length]:
+                del lengths[length]
+            self._routes.clear()
+
+    def _lengths_of(self, prefix: str) -> "Counter[int]":
+        return self._lengths if prefix.endswith("/") else self._partial
 
     def publish(self, changes: Sequence[Change]) -> None:
         """Hand `changes` to every watcher they concern; a watcher that has no room is dropped."""
@@ -133,11 +145,23 @@ class Watchers:
         batches: dict[str, list[Change]] = {}
         for change in changes:
             key = change.entry.key
-            for length in self._lengths:
-                prefix = key[:length]
-                if len(key) >= length and prefix in self._by_prefix:
-                    batches.setdefault(prefix, []).append(change)
+            place = key[: key.rfind("/") + 1]
+            found = self._routes.get(place)
+            for prefix in self._route(place) if found is None else found:
+                batches.setdefault(prefix, []).append(change)
+            for prefix in self._watched(key, self._partial) if self._partial else ():
+                batches.setdefault(prefix, []).append(change)
         return batches
+
+    def _route(self, place: str) -> list[str]:
+        if len(self._routes) >= _ROUTES_KEPT:
+            self._routes.clear()
+        found = self._routes[place] = self._watched(place, self._lengths)
+        return found
+
+    def _watched(self, text: str, lengths: Iterable[int]) -> list[str]:
+        """The prefixes of those lengths that `text` starts with and somebody watches."""
+        return [text[:length] for length in lengths if length <= len(text) and text[:length] in self._by_prefix]
 
     def expire(self) -> None:
         """Tell all readers to list again."""

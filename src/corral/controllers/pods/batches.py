@@ -1,7 +1,8 @@
 """Many writes in growing batches.
 
 If the first of a hundred creates is refused (a quota, a bad template), the other ninety-nine would be too: batches of
-1, 2, 4, ... stop at the first batch with a failure (Kubernetes' `slowStartBatch`).
+1, 2, 4, ... stop at the first batch with a failure (Kubernetes' `slowStartBatch`). They stop growing where a batch
+would keep others from the event loop for long.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ from typing import TypeVar
 from corral.kinds.status import StatusError
 
 T = TypeVar("T")
+
+_LARGEST = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +44,5 @@ async def slow_start(items: Sequence[T], act: Callable[[T], Awaitable[object]]) 
             first = failures[0]
             return Outcome(done, first if isinstance(first, StatusError) else None)
         at += len(batch)
-        size *= 2
+        size = min(2 * size, _LARGEST)
     return Outcome(done)

@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from corral.base.clock import parse_rfc3339
 from corral.kinds import conditions
 from corral.kinds.owners import controller_of
-from corral.kinds.podspec import is_ready, is_terminal
+from corral.kinds.podspec import is_ready, is_terminal, phase
 from corral.kinds.types import Obj, Resource
 
+_CLAIMED_BY = ("labels", "ownerReferences", "deletionTimestamp")
 CONTROLLER_INDEX = "controller"
 """The index of pods (and of ReplicaSets) by the uid of their controller; orphans stand under `orphan_key`."""
 
@@ -50,6 +51,14 @@ def is_active(pod: Obj) -> bool:
 def is_terminating(pod: Obj) -> bool:
     """Whether the pod is on its way out but has not ended yet."""
     return is_deleting(pod) and not is_terminal(pod)
+
+
+def counts_alike(old: Obj, new: Obj) -> bool:
+    """Whether a pod's update changes nothing that its owner counts or claims it by."""
+    before, after = old["metadata"], new["metadata"]
+    if any(before.get(field) != after.get(field) for field in _CLAIMED_BY):
+        return False
+    return phase(old) == phase(new) and conditions.get(old, "Ready") == conditions.get(new, "Ready")
 
 
 def ready_since(pod: Obj) -> datetime | None:

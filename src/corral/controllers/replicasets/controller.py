@@ -9,6 +9,7 @@ from corral.controllers.pods.control import PodControl
 from corral.controllers.pods.pods import (
     CONTROLLER_INDEX,
     controller_index,
+    counts_alike,
     is_active,
 )
 from corral.controllers.replicasets.plan import Plan, census, plan, status
@@ -42,6 +43,10 @@ class ReplicaSetController:
     def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
         """A ReplicaSet's own key; a pod's owner, or whoever may adopt it."""
         return [key_of(obj)] if resource == REPLICA_SETS else self._control.owners_of(obj)
+
+    def matters(self, resource: Resource, old: Obj, new: Obj) -> bool:
+        """Where a pod is does not: thousands are bound while they are made, and each look counts all of them."""
+        return resource != PODS or not counts_alike(old, new)
 
     async def reconcile(self, key: Key) -> Result:
         """One step towards the number of pods asked for."""

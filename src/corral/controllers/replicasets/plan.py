@@ -12,7 +12,10 @@ from corral.kinds.podspec import is_ready, is_terminal
 from corral.kinds.types import Obj
 
 BURST = 500
-"""Pods created or deleted in one step at most (Kubernetes' BurstReplicas)."""
+"""Pods deleted in one step at most, or created while there are fewer (Kubernetes' BurstReplicas).
+
+From then on a step may double them: each step counts all pods of the ReplicaSet.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def plan(replica_set: Obj, pods: Census, now: datetime, *, crowding: Callable[[O
     if is_deleting(replica_set):
         missing = 0
     delete = victims(pods.active, min(-missing, BURST), now, crowding=crowding) if missing < 0 else []
-    return Plan(min(max(missing, 0), BURST), tuple(delete), pods.waits)
+    return Plan(min(max(missing, 0), max(BURST, len(pods.active))), tuple(delete), pods.waits)
 
 
 def desired(replica_set: Obj) -> int:

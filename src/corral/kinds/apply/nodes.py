@@ -21,7 +21,7 @@ SET: Final = 3
 
 # Set by the server alone, so nobody owns them (apimachinery, util/managedfields/internal/stripmeta.go).
 _UNOWNED: Final = frozenset(("apiVersion", "kind"))
-_UNOWNED_METADATA: Final = frozenset(
+UNOWNED_METADATA: Final = frozenset(
     (
         "name",
         "namespace",
@@ -113,7 +113,7 @@ class Node:
         self._schema = schema
         self.custom = custom
         self._unowned = unowned
-        self.is_metadata = unowned is _UNOWNED_METADATA
+        self.is_metadata = unowned is UNOWNED_METADATA
         self.keys: tuple[str, ...] = ()
         self.shape = FIELDS if root else self._shape()
         self._named = schema is not None and self.shape == FIELDS and schema.field("") is None
@@ -157,7 +157,7 @@ class Node:
             return Child(f"f:{name}", self._open_node(), named=False)
         else:
             is_metadata = name == "metadata" and self._unowned >= _UNOWNED
-            unowned = _UNOWNED_METADATA if is_metadata else _ALL_OWNED
+            unowned = UNOWNED_METADATA if is_metadata else _ALL_OWNED
             child = Child(f"f:{name}", Node(schema, custom=self.custom, unowned=unowned, root=is_metadata), named=True)
         self._children[name] = child
         return child

@@ -9,7 +9,7 @@ import orjson
 from corral.base.clock import rfc3339
 from corral.kinds.apply import managers
 from corral.kinds.apply.fieldsets import Trie, difference, union
-from corral.kinds.apply.nodes import ApplySchema, root_node
+from corral.kinds.apply.nodes import UNOWNED_METADATA, ApplySchema, root_node
 from corral.kinds.apply.walk import compare
 from corral.kinds.types import Obj
 
@@ -46,9 +46,11 @@ def track(
     changed: Trie = {}
     removed: Trie = {}
     if old is None and "spec" in new and not schema.custom:
-        without = {name: value for name, value in new.items() if name != "spec"}
-        compare(root_node(schema, subresource), _EMPTY_BUT_SPEC, without, changed, removed)
-        changed |= _of_spec(schema, subresource, orjson.dumps(new["spec"]))
+        told = {name: value for name, value in metadata.items() if name not in UNOWNED_METADATA}
+        rest = {name: value for name, value in new.items() if name != "spec"} | {"metadata": told}
+        changed |= _of_rest(schema, subresource, orjson.dumps(rest)) | _of_spec(
+            schema, subresource, orjson.dumps(new["spec"])
+        )
     else:
         compare(root_node(schema, subresource), _before(schema, old), new, changed, removed)
     if changed or removed:
@@ -63,6 +65,14 @@ def _of_spec(schema: ApplySchema, subresource: str, spec: bytes) -> Trie:
     changed: Trie = {}
     old, new = {"spec": _EMPTY["spec"]}, {"spec": orjson.loads(spec)}
     compare(root_node(schema, subresource), old, new, changed, {})
+    return changed
+
+
+@lru_cache(512)
+def _of_rest(schema: ApplySchema, subresource: str, rest: bytes) -> Trie:
+    """What a new object sets beside its spec; pods of one owner have all of that in common but their names."""
+    changed: Trie = {}
+    compare(root_node(schema, subresource), _EMPTY_BUT_SPEC, orjson.loads(rest), changed, {})
     return changed
 
 
