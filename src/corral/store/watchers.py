@@ -149,14 +149,16 @@ class Watchers:
             found = self._routes.get(place)
             for prefix in self._route(place) if found is None else found:
                 batches.setdefault(prefix, []).append(change)
-            for prefix in self._watched(key, self._partial) if self._partial else ():
-                batches.setdefault(prefix, []).append(change)
+            if self._partial:
+                for prefix in self._watched(key, self._partial):
+                    if not prefix.endswith("/"):
+                        batches.setdefault(prefix, []).append(change)
         return batches
 
     def _route(self, place: str) -> list[str]:
         if len(self._routes) >= _ROUTES_KEPT:
             self._routes.clear()
-        found = self._routes[place] = self._watched(place, self._lengths)
+        found = self._routes[place] = [one for one in self._watched(place, self._lengths) if one.endswith("/")]
         return found
 
     def _watched(self, text: str, lengths: Iterable[int]) -> list[str]:

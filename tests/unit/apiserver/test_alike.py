@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from corral.apiserver.alike import settle
+from corral.apiserver.alike import settle, share
+from corral.apiserver.rendering import encode, unrevised
 from corral.kinds.kind import Kind
 from corral.kinds.registry import Registry
 from corral.kinds.types import Obj
@@ -78,3 +79,13 @@ def test_a_spec_of_which_anything_is_to_be_said_goes_the_long_way(change: dict[s
 def test_no_spec_and_custom_kinds_go_the_long_way() -> None:
     assert settle(kind("", "configmaps"), {"metadata": {"name": "c"}, "data": {}}) == ()
     assert settle(PODS, {"metadata": {"name": "p"}, "spec": []}) == ()
+
+
+def test_what_reads_the_same_is_stored_once_and_byte_for_byte() -> None:
+    first, first_value = share(unrevised(pod("one", cpu="1")))
+    second, second_value = share(unrevised(pod("other", cpu="1")))
+    assert first["spec"] is second["spec"]
+    assert (first, second) == (unrevised(pod("one", cpu="1")), unrevised(pod("other", cpu="1")))
+    assert (first_value, second_value) == (encode(first), encode(second))
+    bare: Obj = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"a": "b"}}
+    assert share(bare) == (bare, encode(bare))

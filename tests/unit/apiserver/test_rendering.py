@@ -4,7 +4,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.apiserver.rendering import Rendered, as_stored, encode, read, splice
+from corral.apiserver.rendering import Rendered, as_stored, encode, read, splice, unrevised
 from corral.kinds.resources import CONFIG_MAPS, EVENTS
 from corral.kinds.types import Obj, Resource
 from corral.store.protocol import Entry
@@ -80,3 +80,15 @@ def test_events_are_shared_between_their_two_groups() -> None:
         "note": "m",
         "deprecatedCount": 2,
     }
+
+
+@given(_metadata, st.dictionaries(st.text(), _json, max_size=3), st.integers(1, 10**12))
+def test_what_a_writer_leaves_reads_like_its_bytes(metadata: Obj, rest: Obj, revision: int) -> None:
+    obj: Obj = {**rest, "kind": "K", "apiVersion": "v1", "metadata": metadata}
+    stored = unrevised(obj)
+    entry = Entry("/k/a", encode(obj), revision, revision, stored)
+    rendered = as_stored(entry)
+    assert rendered.obj == orjson.loads(rendered.json) == rendered.fresh()
+    assert list(rendered.obj) == list(rendered.fresh())
+    assert "resourceVersion" not in stored["metadata"]
+    assert as_stored(entry) is rendered

@@ -1,18 +1,24 @@
 """ReplicaSets, victims, claims, pod clean-up and machines' signs of life: tables."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corral.base.clock import rfc3339
 from corral.controllers.nodelifecycle.plan import sighting, silent_in, taints, unknown_status
 from corral.controllers.podgc.plan import QUARANTINE, Clear, Wait, failed, judge, surplus
+from corral.controllers.pods.batches import slow_start
 from corral.controllers.pods.claim import claim, release_patch
+from corral.controllers.pods.pods import counts_alike
 from corral.controllers.pods.rank import DELETION_COST, victims
 from corral.controllers.replicasets.plan import census, plan, status
 from corral.kinds import conditions
 from corral.kinds.selectors import LabelSelector
+from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.testing.clock import EPOCH
 
@@ -182,3 +188,53 @@ def test_taints_follow_conditions(machine: Obj, expected: set[tuple[str, str]]) 
     )
     machine["spec"]["taints"] = made
     assert taints(machine, EPOCH) is None
+
+
+@pytest.mark.parametrize(("there", "wanted", "created"), [(0, 400, 400), (3, 9_999, 500), (1_200, 9_999, 1_200)])
+def test_a_step_makes_a_burst_or_doubles_what_is_there(there: int, wanted: int, created: int) -> None:
+    wanted_set = replica_set(wanted)
+    pods = census(wanted_set, [pod(f"p{number}") for number in range(there)], EPOCH)
+    assert plan(wanted_set, pods, EPOCH).create == created
+
+
+_PODS = st.builds(
+    pod,
+    st.just("p"),
+    st.sampled_from(["Pending", "Running", "Succeeded", "Failed"]),
+    ready=st.booleans(),
+    age=st.integers(0, 20),
+    labels=st.sampled_from([{"a": "b"}, {"a": "c"}, {}]),
+    deletionTimestamp=st.sampled_from(["", rfc3339(EPOCH)]),
+)
+
+
+@given(_PODS, _PODS, st.integers(0, 2), st.integers(0, 15))
+def test_pods_that_count_alike_make_the_same_plan(old: Obj, new: Obj, replicas: int, ready_for: int) -> None:
+    new["spec"] = {"nodeName": "elsewhere"}
+    wanted = replica_set(replicas, minReadySeconds=ready_for)
+
+    def outcome(one: Obj) -> tuple[int, int, float | None, Obj]:
+        pods = census(wanted, [one], EPOCH)
+        step = plan(wanted, pods, EPOCH)
+        return step.create, len(step.delete), step.look_again, status(wanted, pods, EPOCH, failure=None)
+
+    assert not counts_alike(old, new) or outcome(old) == outcome(new)
+
+
+async def test_growing_batches_stop_growing_and_stop_at_a_refusal() -> None:
+    at_once: list[int] = []
+    running = 0
+
+    async def act(number: int) -> None:
+        nonlocal running
+        running += 1
+        at_once.append(running)
+        await asyncio.sleep(0)
+        running -= 1
+        if number == 1_000:
+            raise StatusError(403, "Forbidden", "no more")
+
+    outcome = await slow_start(range(5_000), act)
+    assert max(at_once) == 250
+    assert outcome.refused is not None
+    assert outcome.done == len(at_once) - 1 < 1_300

@@ -91,6 +91,10 @@ class Script:
         self.answer: Callable[[Key], Result] = lambda key: Done()
         self.tools: Tools | None = None
         self.write = False
+        self.ignored: Obj | None = None
+
+    def matters(self, resource: Resource, old: Obj, new: Obj) -> bool:
+        return self.ignored is None or new.get("data") != self.ignored
 
     def start(self, tools: Tools) -> None:
         self.tools = tools
@@ -131,6 +135,18 @@ async def test_events_become_reconciles(setup: Setup) -> None:
     await settle()
     assert setup.controller.seen == ["a"]
     assert setup.runner.counters["script"].reconciles == 1
+
+
+async def test_an_update_that_does_not_matter_is_not_looked_at(setup: Setup) -> None:
+    setup.controller.ignored = {"idle": "yes"}
+    setup.api.put("a")
+    await settle()
+    setup.api.put("a", data={"idle": "yes"})
+    await settle()
+    assert setup.controller.seen == ["a"]
+    setup.api.put("a", data={"idle": "no"})
+    await settle()
+    assert setup.controller.seen == ["a", "a"]
 
 
 async def test_requeue_wakes_up_in_time(setup: Setup) -> None:

@@ -1,6 +1,8 @@
 """Fan-out to watchers."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corral.store.protocol import Change, Compacted, Entry
 from corral.store.watchers import Watchers
@@ -52,3 +54,26 @@ async def test_closing_all_ends_every_iteration() -> None:
     watchers.close()
     for watcher in opened:
         assert [batch async for batch in watcher] == []
+
+
+_PART = st.text("ab/", max_size=5)
+
+
+@given(st.lists(_PART, max_size=6), st.lists(_PART, min_size=1, max_size=8), st.data())
+async def test_every_watcher_gets_what_starts_with_its_prefix(
+    names: list[str], keys: list[str], data: st.DataObject
+) -> None:
+    watchers = Watchers()
+    changes = [change(number, f"/{key}") for number, key in enumerate(keys, start=1)]
+    watchers.publish(changes)
+    opened = [watchers.open(f"/{name}", 0, [], 100, latest) for name in names]
+    gone = data.draw(st.sets(st.sampled_from(opened))) if opened else set()
+    watchers.publish(changes)
+    for watcher in gone:
+        watcher.close()
+    watchers.publish(changes)
+    for watcher in set(opened) - gone:
+        wanted = [one for one in changes if one.entry.key.startswith(watcher.prefix)]
+        assert not wanted or list(await anext(watcher)) == 2 * wanted
+        watcher.close()
+    assert watchers._lengths == watchers._partial == {}
