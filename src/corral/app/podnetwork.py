@@ -15,6 +15,16 @@ def build_network(client: Client, runtime: OciRuntime, machine: str, clock: Cloc
     return RouteKeeper(client, programs(runtime), clock, rng, name=machine, proposal=proposal, assign=assign)
 
 
+def build_visitor(client: Client, table: str, clock: Clock, rng: random.Random) -> RouteKeeper:
+    """What keeps the routes of a machine that has no pods, but wants to reach those of the cell."""
+    return RouteKeeper(client, Programs(Names(table)), clock, rng)
+
+
+async def remove_visitor(table: str) -> None:
+    """Take away what `build_visitor` has made."""
+    await Programs(Names(table)).remove()
+
+
 def programs(runtime: OciRuntime) -> Programs:
     """What reads and writes the routes of the machine of `runtime`."""
     return Programs(Names(runtime.pod_network.name, runtime.pod_network.mtu))

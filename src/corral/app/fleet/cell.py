@@ -1,6 +1,7 @@
 """A cell whose machines are network namespaces of this one: the server here, an agent in each of them."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,8 +11,10 @@ from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import MASTERS
 from corral.apiserver.inprocess import InProcessTransport
 from corral.app.cell import Cell, Report, running_cell
+from corral.app.clock import process_clock
 from corral.app.fleet import agents, links, power
 from corral.app.fleet.layout import Fleet, Machine
+from corral.app.podnetwork import build_visitor
 from corral.cli.token import issue, withdraw
 from corral.client.client import Client
 
@@ -32,9 +35,16 @@ async def running_fleet(fleet: Fleet, report: Report) -> AsyncIterator[Cell]:
     async with AsyncExitStack() as stack:
         cell = await stack.enter_async_context(running_cell(config, report))
         stack.push_async_callback(_stop, fleet)
+        clock = process_clock(fleet.config.data_dir)
+        routes = build_visitor(_client(cell), fleet.bridge, clock, random.SystemRandom())
+        cell.tasks.start(routes.run(), "routes to pods")
         await _enrol(fleet, cell)
         await _start(fleet, report)
         yield cell
+
+
+def _client(cell: Cell) -> Client:
+    return Client(InProcessTransport(cell.server, User("system:apiserver", (MASTERS,))), field_manager="corral")
 
 
 async def _enrol(fleet: Fleet, cell: Cell) -> None:
@@ -43,8 +53,7 @@ async def _enrol(fleet: Fleet, cell: Cell) -> None:
     identities = [agents.prepare(fleet, machine, server) for machine in fleet.machines]
     fresh = [identity for identity in identities if not identity.introduced]
     if fresh:
-        user = User("system:apiserver", (MASTERS,))
-        client = Client(InProcessTransport(cell.server, user), field_manager="corral")
+        client = _client(cell)
         authority = (fleet.config.data_dir / "pki" / "ca.crt").read_bytes()
         token = await issue(client, _TOKEN_SECONDS, "the machines of corral up --machines")
         try:

@@ -6,6 +6,7 @@ from corral.agent.runtime import syscalls
 from corral.app.containers import stop_all
 from corral.app.fleet import agents, links, power
 from corral.app.fleet.layout import Fleet, Machine
+from corral.app.podnetwork import remove_visitor
 
 
 async def close(fleet: Fleet, grace: float, *, keep_containers: bool) -> int:
@@ -21,6 +22,7 @@ async def close(fleet: Fleet, grace: float, *, keep_containers: bool) -> int:
         return 0
     plugged = [machine for machine in fleet.machines if links.is_plugged(machine)]
     stopped = await asyncio.gather(*(_stop_containers(machine, grace) for machine in plugged))
+    await remove_visitor(fleet.bridge)
     await links.tear(fleet)
     for machine in fleet.machines:
         power.allow(machine)
