@@ -3,32 +3,18 @@
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from corral.agent.runtime import spawn
 from corral.agent.runtime.api import RuntimeFailure
 from corral.agent.runtime.images.skopeo import POLICY
 from corral.agent.runtime.oci import cgroups, engine, network, seccomp
+from corral.base.checks import Check
 
 _APT = "apt-get install -y --no-install-recommends"
 _OLDEST_KERNEL = (5, 6)
 _NEEDED_CONTROLLERS = ("cpu", "memory", "pids")
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-
-Level = Literal["needed", "wanted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing about this machine. Without something that is only `wanted`, the machine does less, but works."""
-
-    name: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-    level: Level = "needed"
 
 
 def checks() -> list[Check]:

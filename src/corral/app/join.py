@@ -2,27 +2,29 @@
 
 import asyncio
 import os
-import re
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
 
+from corral.agent.preflight import checks
 from corral.app import detach as detaching
 from corral.app import options
 from corral.app.clock import process_clock
-from corral.app.config import CellConfig, Engine, prepare_data_dir
+from corral.app.config import CellConfig, Engine, machine_address, prepare_data_dir
 from corral.app.dismissal import Removed, leave
 from corral.app.membership import AGENT_PORT, Membership, enrol
+from corral.app.ports import agent_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
-from corral.app.up import Checklist, preflight, serve
+from corral.app.up import Checklist, serve, tell
+from corral.base.checks import Check
 from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.kinds.types import Obj
 
-_PIN = re.compile(r"sha256:[0-9a-f]{64}")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -132,7 +134,7 @@ def _enrolled(
         wanted = replace(wanted, servers=present.servers)
         wanted.save(config.data_dir)
         return wanted
-    if not token or not pin or not _PIN.fullmatch(pin):
+    if not token or not pin:
         raise CorralError(
             "cannot join without --token and --ca-hash sha256:...", "make the whole line: corral token create"
         )
@@ -141,9 +143,20 @@ def _enrolled(
         raise CorralError(
             f"cannot join with {config.data_dir}: a cell of its own lives there", "choose another --data-dir"
         )
-    preflight(Checklist())
+    report = Checklist()
+    # What is all right here is said when the agent starts.
+    port = agent_port(wanted.address or machine_address(), wanted.port)
+    here = [check for check in [*checks(), port] if not check.ok]
+    for check in here:
+        tell(report, check, 0.0)
+    began = time.monotonic()
+
+    def heard(check: Check) -> None:
+        tell(report, check, time.monotonic() - began)
+
+    clock = process_clock(config.data_dir)
     with sole_owner(config):
-        asyncio.run(enrol(config.data_dir, wanted, token, pin, process_clock(config.data_dir)))
+        asyncio.run(enrol(config.data_dir, wanted, token, pin, clock, here=here, tell=heard))
     return wanted
 
 

@@ -21,6 +21,7 @@ from corral.app.config import CellConfig
 from corral.app.dismissal import Attentive, Removed
 from corral.app.membership import Identity, Membership
 from corral.app.podnetwork import build_network
+from corral.app.ports import agent_port
 from corral.app.repair import host_commands
 from corral.app.runtime import open_runtime
 from corral.app.servers import INFO, INFO_NAMESPACE, known, told
@@ -167,6 +168,9 @@ async def running_machine(
             sources=parts.sources,
             network=network,
         )
+        listening = agent_port(address, membership.port)
+        if not listening.ok:
+            raise CorralError(f"cannot start the agent: {listening.detail}", listening.remedy)
         await agent.start()
         stack.push_async_callback(agent.stop)
         tasks.start(identity.keep(client), "certificates")

@@ -10,14 +10,11 @@ import base64
 import json
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
@@ -25,6 +22,8 @@ from corral.apiserver.auth import certificates
 from corral.apiserver.auth.files import make_private_directory, write_private
 from corral.apiserver.auth.pki import client_context, server_context
 from corral.app.config import MEMBER_FILE, machine_address
+from corral.app.joinchecks import examine, refusal
+from corral.base.checks import Check
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.base.ids import new_uid
@@ -43,11 +42,9 @@ AGENT_PORT: Final = 10250
 CLIENT_SIGNER: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING_SIGNER: Final = "kubernetes.io/kubelet-serving"
 _GROUPS: Final = ("system:nodes",)
-_INFO: Final = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 3600.0
-_MOST_SKEW: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,58 +86,33 @@ class Membership:
         write_private(directory / MEMBER_FILE, json.dumps(asdict(self), indent=2).encode())
 
 
-async def enrol(directory: Path, wanted: Membership, token: str, pin: str, clock: Clock) -> None:
-    """Join: trust the authority whose hash is `pin`, get the first certificate with `token`, remember both.
+async def enrol(
+    directory: Path,
+    wanted: Membership,
+    token: str,
+    pin: str,
+    clock: Clock,
+    *,
+    here: Sequence[Check] = (),
+    tell: Callable[[Check], None] = lambda check: None,
+) -> None:
+    """Join: see whether all is well, `here` too; get the first certificate with `token`; remember the cell.
+
+    Args:
+        pin: hash of the cell's authority.
+        tell: hears of everything that was looked at in the cell.
 
     Raises:
-        CorralError: what is refused or cannot be reached, and what to do.
+        CorralError: all that is wrong or refused, and what to do.
     """
-    authority = await fetch_authority(wanted.server, pin, clock)
-    await Identity(directory / "pki", wanted, clock).introduce(authority, token)
+    findings = await examine(wanted.server, wanted.name, pin, token, clock)
+    for check in findings.checks:
+        tell(check)
+    refused = refusal(f"cannot join {wanted.server}", [*here, *findings.checks])
+    if refused is not None:
+        raise refused
+    await Identity(directory / "pki", wanted, clock).introduce(findings.authority, token)
     wanted.save(directory)
-
-
-async def fetch_authority(server: str, pin: str, clock: Clock) -> bytes:
-    """The cell's authority (PEM), if it is the one whose hash is `pin`.
-
-    Raises:
-        CorralError: the server cannot be reached, is no cell, has another authority, or another time.
-    """
-    timeout = aiohttp.ClientTimeout(total=10.0)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(server + _INFO, ssl=False) as response,
-        ):
-            served = response.headers.get("Date", "")
-            info = await response.json(content_type=None)
-            authority = str(info["data"]["ca.crt"]).encode()
-            found = certificates.fingerprint(x509.load_pem_x509_certificate(authority))
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise CorralError(
-            f"cannot reach {server}: {error or 'no answer'}", "check the address, and that no firewall is in between"
-        ) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorralError(f"cannot join {server}: it is no server of a cell", "check the address") from error
-    if found != pin:
-        raise CorralError(
-            f"cannot trust {server}: the hash of its authority is {found}, not {pin}",
-            "make a new line with `corral token create` on the server; if it stays another, somebody is in between",
-        )
-    _check_clock(served, clock.now())
-    return authority
-
-
-def _check_clock(served: str, now: datetime) -> None:
-    try:
-        skew = abs((parsedate_to_datetime(served) - now).total_seconds())
-    except (TypeError, ValueError):
-        return
-    if skew > _MOST_SKEW:
-        raise CorralError(
-            f"cannot join: this machine's clock and the server's are {skew:.0f} s apart",
-            "set the clock, for example with `systemctl enable --now systemd-timesyncd` or chrony",
-        )
 
 
 class Identity:
@@ -289,7 +261,7 @@ async def _answer(client: Client, request: Obj) -> bytes:
                 for word in ("Denied", "Failed"):
                     if conditions.is_true(request, word):
                         said = (conditions.get(request, word) or {}).get("message") or word
-                        raise CorralError(f"cannot join: {said}", "see the message; then join again")
+                        raise CorralError(f"cannot join: {said}", "do what the message says; then join again")
                 await asyncio.sleep(0.1)
                 request = await client.get(CERTIFICATE_SIGNING_REQUESTS, name)
     except TimeoutError as error:

@@ -23,6 +23,7 @@ from corral.app.fleet.opening import open_fleet
 from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.base import memory
+from corral.base.checks import Check
 from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.kinds.health import PROFILES
@@ -258,17 +259,22 @@ def preflight(report: Checklist) -> None:
     missing = []
     for check in checks():
         now = time.monotonic()
-        if check.ok:
-            report(check.name, check.detail, now - began)
-        else:
-            mark = _mark("warn" if check.level == "wanted" else "FAIL")
-            report.line(f"{mark} {check.name:<15} {check.detail}")
-            report.line(f"       remedy: {check.remedy}")
-            if check.level == "needed":
-                missing.append(check)
+        tell(report, check, now - began)
+        if not check.ok and check.level == "needed":
+            missing.append(check)
         began = now
     if missing:
         raise CorralError(
             f"cannot start an agent on this machine: {', '.join(check.name for check in missing)}",
             "do what the lines above say and start again; or start without an agent: corral up --no-agent",
         )
+
+
+def tell(report: Checklist, check: Check, seconds: float) -> None:
+    """A line of the checklist, and one with the remedy where something is missing."""
+    if check.ok:
+        report(check.name, check.detail, seconds)
+        return
+    mark = _mark("warn" if check.level == "wanted" else "FAIL")
+    report.line(f"{mark} {check.name:<15} {check.detail}")
+    report.line(f"       remedy: {check.remedy}")

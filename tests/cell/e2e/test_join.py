@@ -83,8 +83,8 @@ def _first(cell: Cell) -> str:
 @pytest.mark.parametrize(
     ("place", "word", "said"),
     [
-        ("--token", "aaaaaa.bbbbbbbbbbbbbbbb", "the token is unknown or over"),
-        ("--ca-hash", "sha256:" + "0" * 64, "cannot trust"),
+        ("--token", "aaaaaa.bbbbbbbbbbbbbbbb", "token: it is unknown"),
+        ("--ca-hash", "sha256:" + "0" * 64, "CA hash: the hash of the authority"),
         ("--ca-hash", "", "--ca-hash sha256:"),
     ],
 )

@@ -28,7 +28,7 @@ def verify(token: str, lookup: Lookup, clock: Clock) -> User:
     """Whom the token stands for.
 
     Raises:
-        StatusError: 401, it is unknown, over, or not for this.
+        StatusError: 401, it is unknown, over, or not for this; whoever knows its secret is told that it is over.
     """
     found = _FORM.fullmatch(token)
     entry = lookup.get(core_key("secrets", NAMESPACE, secret_name(found[1]))) if found else None
@@ -37,21 +37,25 @@ def verify(token: str, lookup: Lookup, clock: Clock) -> User:
     secret = decode(entry)
     data = {name: _text(value) for name, value in (secret.get("data") or {}).items()}
     right = hmac.compare_digest(data.get("token-secret", "").encode(), found[2].encode())
-    if not right or not _is_usable(secret, data, clock) or data.get("token-id") != found[1]:
+    if not right or not _is_usable(secret, data) or data.get("token-id") != found[1]:
         raise unauthorized()
+    if _is_over(data, clock):
+        raise unauthorized(f"Unauthorized: the token {found[1]} ended at {data['expiration']}")
     extra = [group for group in data.get("auth-extra-groups", "").split(",") if _GROUP.fullmatch(group)]
     return User(f"system:bootstrap:{found[1]}", (BOOTSTRAPPERS, *extra, "system:authenticated"))
 
 
-def _is_usable(secret: Obj, data: dict[str, str], clock: Clock) -> bool:
+def _is_usable(secret: Obj, data: dict[str, str]) -> bool:
     if secret.get("type") != SECRET_TYPE or secret["metadata"].get("deletionTimestamp"):
         return False
-    if data.get("usage-bootstrap-authentication") != "true":
-        return False
+    return data.get("usage-bootstrap-authentication") == "true"
+
+
+def _is_over(data: dict[str, str], clock: Clock) -> bool:
     try:
-        return "expiration" not in data or parse_rfc3339(data["expiration"]) > clock.now()
+        return "expiration" in data and parse_rfc3339(data["expiration"]) <= clock.now()
     except ValueError:
-        return False
+        return True
 
 
 def _text(value: str) -> str:
