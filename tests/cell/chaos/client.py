@@ -105,29 +105,31 @@ class Users:
             if found is None and outcome is Outcome.REFUSED:
                 generations[slot] += 1
                 name = f"{_PREFIX}{slot}-{generations[slot]}"
-                self._note(name, value, *await attempt(client.create(CONFIG_MAPS, _map(name, {"value": value}))))
+                await self._try(name, value, client.create(CONFIG_MAPS, _map(name, {"value": value})))
             elif found is not None and rng.random() < 0.2:
                 revision = found["metadata"]["resourceVersion"]
-                gone = client.delete(CONFIG_MAPS, name, NAMESPACE, resource_version=revision)
-                self._note(name, None, *await attempt(gone))
+                await self._try(name, None, client.delete(CONFIG_MAPS, name, NAMESPACE, resource_version=revision))
             elif found is not None:
-                changed = client.update(CONFIG_MAPS, {**found, "data": {"value": value}})
-                self._note(name, value, *await attempt(changed))
+                await self._try(name, value, client.update(CONFIG_MAPS, {**found, "data": {"value": value}}))
 
-    def _note(self, name: str, value: str | None, outcome: Outcome, _: Obj | None) -> None:
-        self._history.writes.append(Write(name, value, outcome, self._now()))
+    async def _try(self, name: str, value: str | None, call: Awaitable[Obj]) -> None:
+        """Write and keep book, also of what the end of the run interrupts."""
+        outcome = Outcome.UNKNOWN
+        try:
+            outcome, _ = await attempt(call)
+        finally:
+            kept = self._history.appends if name == SET else self._history.writes
+            kept.append(Write(name, value, outcome, self._now()))
 
     async def _add(self, rng: random.Random) -> None:
         """Add a token to the one set, again and again."""
         while True:
             await asyncio.sleep(rng.uniform(0.1, 0.3))
             client, token = rng.choice(self._clients), str(next(self._numbers))
-            outcome, found = await attempt(client.get(CONFIG_MAPS, SET, NAMESPACE))
-            if found is None:
-                continue
-            tokens = f"{found['data']['tokens']} {token}".strip()
-            outcome, _ = await attempt(client.update(CONFIG_MAPS, {**found, "data": {"tokens": tokens}}))
-            self._history.appends.append(Write(SET, token, outcome, self._now()))
+            _, found = await attempt(client.get(CONFIG_MAPS, SET, NAMESPACE))
+            if found is not None:
+                tokens = f"{found['data']['tokens']} {token}".strip()
+                await self._try(SET, token, client.update(CONFIG_MAPS, {**found, "data": {"tokens": tokens}}))
 
     async def _visit(self) -> None:
         """Ask the Deployment by an endpoint that is ready, as a proxy with fresh news would, 20 times a second."""

@@ -18,6 +18,8 @@ from typing import Final
 
 from .plan import SILENCING, Fault
 
+_APART: Final = 5.0
+"""Seconds between a machine's fault and any other for it to count as alone."""
 _SLACK: Final = 10.0
 """Seconds after a fault's end in which something may still be lost to it (fencing; the machine's boot)."""
 
@@ -202,11 +204,16 @@ def _spread(seconds: Collection[float]) -> str:
     return f"median {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s ({len(seconds)})"
 
 
-def figures(history: History, apps: Iterable[str]) -> Figures:
-    """Measured on machines that fell silent for long enough; `apps`: the StatefulSets."""
+def figures(history: History, apps: Sequence[str], *, alone: bool = False) -> Figures:
+    """Measured on machines that fell silent for long enough; `apps`: the StatefulSets.
+
+    `alone`: only of faults during which nothing else was wrong. While servers change places the time begins anew.
+    """
     detected, replaced, restored = [], [], []
     replicas = max((len(nodes) for _, nodes in history.endpoints), default=0)
     for fault in (fault for fault in history.faults if fault.sort in SILENCING):
+        if alone and not _is_alone(fault, history.faults):
+            continue
         seen = [at for at, node, ready in history.ready if node == fault.target and not ready]
         detected += [at - fault.at for at in seen if fault.at < at < fault.ends][:1]
         for app in apps:
@@ -217,6 +224,10 @@ def figures(history: History, apps: Iterable[str]) -> Figures:
             restored += [at - fault.at for at in later[:1] if at < fault.ends]
     lost = sum(not ok for _, ok in history.requests)
     return Figures(detected, replaced, restored, len(history.requests), lost)
+
+
+def _is_alone(fault: Fault, faults: Iterable[Fault]) -> bool:
+    return not any(other.at < fault.ends and fault.at - _APART < other.ends for other in faults if other is not fault)
 
 
 def _elsewhere(nodes: Collection[str], fault: Fault, replicas: int) -> bool:

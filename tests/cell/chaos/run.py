@@ -39,6 +39,8 @@ class Report:
     seed: int
     history: History
     figures: Figures
+    alone: Figures
+    """Of the faults that came alone."""
     settled: float
     """Seconds from the last fault's end until everything was as it should be."""
     violations: list[str] = field(default_factory=list)
@@ -49,6 +51,7 @@ class Report:
         return [
             f"seed {self.seed}: {len(self.history.faults)} faults, {written} writes, {len(self.history.jobs)} jobs",
             *self.figures.lines(),
+            *(f"alone: {line}" for line in self.alone.lines()[:3]),
             f"healed {self.settled:.1f} s after the last fault",
             *(f"VIOLATION: {what}" for what in self.violations),
         ]
@@ -115,7 +118,9 @@ class _Run:
         self._history.jobs = [workloads.ended(job) for job in (await self._clients[0].list(JOBS, NAMESPACE))["items"]]
         self._history.journal = workloads.read_journal(self._world.witness, began)
         found = violations(self._history)
-        return Report(self._seed, self._history, figures(self._history, [workloads.STATEFUL]), healed, found)
+        apps = [workloads.STATEFUL]
+        alone = figures(self._history, apps, alone=True)
+        return Report(self._seed, self._history, figures(self._history, apps), alone, healed, found)
 
     async def _deploy(self) -> None:
         serving, service = workloads.deployment(self._world.witness)

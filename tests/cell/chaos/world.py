@@ -56,6 +56,11 @@ class World:
         return self.directory / "witness"
 
     @property
+    def store(self) -> str:
+        """The URL of etcd."""
+        return "etcd://" + ",".join(f"127.0.0.1:{port}" for port in self.etcd.clients)
+
+    @property
     def inventory(self) -> Inventory:
         names = [f"m{number}" for number in range(1, self.machines + 1)]
         return Inventory(names, list(self.servers), [str(number) for number in range(self.etcd.size)])
@@ -73,8 +78,7 @@ class World:
         self.etcd.start()
         for name in self.inventory.machines:
             self._mount(name)
-        store = "etcd://" + ",".join(f"127.0.0.1:{port}" for port in self.etcd.clients)
-        self.first.up("--store", store, "--machines", str(self.machines))
+        self.first.up("--store", self.store, "--machines", str(self.machines))
         self.servers["s2"].up("--join-server", str(self.first.kubeconfig), "--no-agent")
 
     def _mount(self, machine: str) -> None:
@@ -148,7 +152,7 @@ class World:
         return heal
 
     def _again(self, server: str) -> None:
-        self.servers[server].up(*(() if server == "s1" else ("--no-agent",)))
+        self.servers[server].up("--store", self.store, *(() if server == "s1" else ("--no-agent",)))
 
 
 def kill(pid: int) -> None:

@@ -129,3 +129,6 @@ def test_figures_of_a_machine_that_dies() -> None:
     assert found == Figures([4.0], [7.5], [6.5], 4, 1)
     assert found.lines()[0] == "time to detect: median 4.0 s, worst 4.0 s (1)"
     assert found.lines()[3] == "requests lost: 1 of 4 (25.00 %)"
+    assert figures(history, ["s"], alone=True) == found
+    history.faults.append(Fault(12.0, Sort.KILL_SERVER, "s1", 1.0))
+    assert figures(history, ["s"], alone=True) == Figures([], [], [], 4, 1)
