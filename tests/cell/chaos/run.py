@@ -5,6 +5,7 @@ import random
 import shutil
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,7 @@ class _Run:
         self._seconds = seconds
         self._say = say
         self._history = History()
+        self._mending = defaultdict[str, asyncio.Lock](asyncio.Lock)
         self._clients = [Client(load(server.kubeconfig).transport()) for server in world.servers.values()]
 
     async def all(self) -> Report:
@@ -138,14 +140,15 @@ class _Run:
 
     async def _fault(self, planned: Fault) -> None:
         await asyncio.sleep(max(0.0, planned.at - self._now()))
-        began = self._now()
-        self._say(str(planned))
-        mend = await asyncio.to_thread(self._world.begin, planned)
-        try:
-            await asyncio.sleep(max(0.0, began + planned.lasts - self._now()))
-        finally:
-            await asyncio.to_thread(mend)
-        took = self._now() - began
+        async with self._mending[planned.target]:  # what takes long to mend is not broken anew meanwhile
+            began = self._now()
+            self._say(str(planned))
+            mend = await asyncio.to_thread(self._world.begin, planned)
+            try:
+                await asyncio.sleep(max(0.0, began + planned.lasts - self._now()))
+            finally:
+                await asyncio.to_thread(mend)
+            took = self._now() - began
         self._history.faults.append(Fault(began, planned.sort, planned.target, took, planned.shift))
 
     async def _submit(self) -> None:
