@@ -27,9 +27,13 @@ _SECONDS = 60.0
 class Fleet(Cell):
     """A cell in the background whose machines are network namespaces, and what a person can do to them."""
 
+    @property
+    def config(self) -> CellConfig:
+        return CellConfig(self.data_dir)
+
     def machine(self, name: str) -> layout.Machine:
         """Its addresses, directories and network namespace."""
-        fleet = layout.load(CellConfig(self.data_dir))
+        fleet = layout.load(self.config)
         assert fleet is not None
         return fleet.find(name)
 

@@ -1,6 +1,7 @@
 """`corral up --machines`: machines with networks and agents of their own, and the failures that are played on them."""
 
 import os
+import signal
 import time
 
 from corral.agent.mounts import mounts_below
@@ -52,3 +53,32 @@ def test_what_ran_on_a_dead_and_on_a_cut_off_machine_runs_elsewhere(fleet: Fleet
     after = boots(fleet)
     assert {name for name in MACHINES if after[name] != before[name]} == {"m2"}
     assert fleet.machine("m3").config.pid_file.read_text() == agent
+
+
+def test_machines_go_on_without_the_server_and_the_dead_stay_dead(fleet: Fleet) -> None:
+    fleet.kill("m2")
+    fleet.kubectl("apply", "-f", "-", stdin=deployment("goes-on", 2, SERVES))
+    until(lambda: set(fleet.running("goes-on").values()) == {"m1", "m3"}, "the pods do not run on the others")
+    before = {name: fleet.processes(name) for name in ("m1", "m3")}
+    os.kill(fleet.pid(), signal.SIGINT)
+    until(lambda: not fleet.config.pid_file.exists(), "the server does not end")
+    assert fleet.up().stdout.count("was killed") == 1
+    assert {name: fleet.processes(name) for name in before} == before
+    assert fleet.processes("m2") == []
+
+
+def test_a_frozen_agent_is_given_up_and_comes_back(fleet: Fleet) -> None:
+    fleet.freeze("m1", "--agent-only")
+    until(lambda: fleet.ready()["m1"] == "Unknown", "nobody noticed")
+    fleet.corral("machine", "thaw", "m1")
+    until(lambda: fleet.ready()["m1"] == "True", "it did not come back")
+
+
+def test_what_cannot_be_done_is_refused_with_a_remedy(fleet: Fleet) -> None:
+    for words, remedy in (
+        (("machine", "kill", "m9"), "the fleet has m1 to m3"),
+        (("machine", "kill", "m1", "--data-dir", "/nonexistent"), "corral up --machines 3"),
+    ):
+        done = fleet.corral(*words, check=False)
+        assert done.returncode == 1
+        assert remedy in done.stderr

@@ -29,8 +29,8 @@ def membership(fleet: Fleet, machine: Machine, server: str) -> Membership:
     return Membership(server, machine.name, {}, [], capacity, machine.address)
 
 
-def prepare(fleet: Fleet, machine: Machine, server: str) -> Identity:
-    """The machine's data directory, with what it is told of the cell.
+async def prepare(fleet: Fleet, machine: Machine, server: str) -> Identity:
+    """The machine's data directory, with what it is told of the cell; an agent that was told something else ends.
 
     Raises:
         CorralError: it cannot be used.
@@ -41,6 +41,7 @@ def prepare(fleet: Fleet, machine: Machine, server: str) -> Identity:
     if before is not None and before.server == server:
         told = replace(told, servers=before.servers)
     if told != before:
+        await stop(machine)
         told.save(machine.config.data_dir)
     return Identity(machine.config.data_dir / "pki", told, SystemClock())
 

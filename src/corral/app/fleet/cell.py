@@ -23,7 +23,8 @@ _TOKEN_SECONDS = 600
 
 @asynccontextmanager
 async def running_fleet(fleet: Fleet, report: Report) -> AsyncIterator[Cell]:
-    """Start a cell and its machines, all but those that were killed; agents end on exit, and containers run on.
+    """Start a cell and its machines, all but those that were killed. On exit the machines go on: an agent that ended
+    would take its containers with it, as it has promised to (decision 17).
 
     Raises:
         CorralError: a part is missing or cannot be used.
@@ -34,7 +35,6 @@ async def running_fleet(fleet: Fleet, report: Report) -> AsyncIterator[Cell]:
     config = replace(fleet.config, agent=False, addresses=(fleet.gateway,))
     async with AsyncExitStack() as stack:
         cell = await stack.enter_async_context(running_cell(config, report))
-        stack.push_async_callback(_stop, fleet)
         clock = process_clock(fleet.config.data_dir)
         routes = build_visitor(_client(cell), fleet.bridge, clock, random.SystemRandom())
         cell.tasks.start(routes.run(), "routes to pods")
@@ -50,7 +50,7 @@ def _client(cell: Cell) -> Client:
 async def _enrol(fleet: Fleet, cell: Cell) -> None:
     """Give each machine that has none its first certificate, by a token that ends with this."""
     server = f"https://{fleet.gateway}:{cell.port}"
-    identities = [agents.prepare(fleet, machine, server) for machine in fleet.machines]
+    identities = await asyncio.gather(*(agents.prepare(fleet, machine, server) for machine in fleet.machines))
     fresh = [identity for identity in identities if not identity.introduced]
     if fresh:
         client = _client(cell)
@@ -71,7 +71,3 @@ async def _start(fleet: Fleet, report: Report) -> None:
         report(machine.name, f"machine at {machine.address}", seconds)
 
     await asyncio.gather(*(start(machine) for machine in fleet.machines))
-
-
-async def _stop(fleet: Fleet) -> None:
-    await asyncio.gather(*(agents.stop(machine) for machine in fleet.machines))

@@ -10,16 +10,18 @@ from corral.app.podnetwork import remove_visitor
 
 
 async def close(fleet: Fleet, grace: float, *, keep_containers: bool) -> int:
-    """End the agents, and unless containers are kept, stop these and take the wires away; gives how many were stopped.
+    """End the agents, stop the containers and take the wires away; gives how many were stopped.
+
+    Where containers are kept the agents are too, because their containers end with them.
 
     Raises:
         CorralError: an agent does not end, or a container cannot be stopped.
     """
+    if keep_containers:
+        return 0
     for machine in fleet.machines:
         power.thaw(machine)
     await asyncio.gather(*(agents.stop(machine) for machine in fleet.machines))
-    if keep_containers:
-        return 0
     plugged = [machine for machine in fleet.machines if links.is_plugged(machine)]
     stopped = await asyncio.gather(*(_stop_containers(machine, grace) for machine in plugged))
     await remove_visitor(fleet.bridge)
