@@ -30,8 +30,8 @@ _ALONE: Final = Terms(renew=10.0, lease=40, fence=0.0, kill=0.0)
 """Until the server says otherwise: the kubelet's own numbers."""
 _RETRY: Final = Backoff(initial=0.2, maximum=7.0)
 _SOON: Final = 0.1
-_ACQUAINTED: Final = 2
-"""After so many renewals the server has had the time to say its terms."""
+_ACQUAINTED: Final = 10
+"""After so many renewals the server has had the time to say its terms, also when it has just started."""
 
 
 @dataclass(frozen=True, slots=True)
