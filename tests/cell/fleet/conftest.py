@@ -130,5 +130,5 @@ def fleet(whole_fleet: Fleet) -> Iterator[Fleet]:
         machine = whole_fleet.machine(name)
         if power.is_off(machine) or whole_fleet.ready()[name] != "True":
             whole_fleet.heal(name)
-    whole_fleet.kubectl("delete", "deployments,statefulsets,jobs,pods", "--all", "--wait=false")
+    whole_fleet.kubectl("delete", "deployments,statefulsets,daemonsets,jobs,pods", "--all", "--wait=false")
     until(lambda: set(whole_fleet.ready().values()) == {"True"}, "the machines did not become ready again")

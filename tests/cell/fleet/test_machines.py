@@ -1,10 +1,15 @@
 """`corral up --machines`: machines with networks and agents of their own, and the failures that are played on them."""
 
+import asyncio
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 from corral.agent.mounts import mounts_below
+from corral.app.fleet import links
 
 from .conftest import MACHINES, Fleet, deployment, until
 
@@ -82,3 +87,20 @@ def test_what_cannot_be_done_is_refused_with_a_remedy(fleet: Fleet) -> None:
         done = fleet.corral(*words, check=False)
         assert done.returncode == 1
         assert remedy in done.stderr
+
+
+def test_names_resolve_although_the_hosts_resolver_is_on_its_loopback(fleet: Fleet) -> None:
+    machine = fleet.machine("m1")
+    asks = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); "
+        "s.sendto(b'question', ('127.0.0.53', 53)); print(s.recv(99).decode())"
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
+        resolver.bind((machine.gateway, 53))
+        asyncio.run(links.redirect_names(machine, machine.gateway))
+        asking = subprocess.Popen([*links.within(machine), sys.executable, "-c", asks], stdout=subprocess.PIPE)
+        resolver.settimeout(20)
+        question, sender = resolver.recvfrom(99)
+        assert (question, sender[0]) == (b"question", machine.address)
+        resolver.sendto(b"answer", sender)
+        assert asking.communicate(timeout=20)[0] == b"answer\n"

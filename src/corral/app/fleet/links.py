@@ -97,29 +97,30 @@ async def plug(machine: Machine, fleet: Fleet) -> None:
         f"route add default via {machine.gateway}",
     )
     await _run(*within(machine), "ip", "-batch", "-", stdin="\n".join(lines).encode())
-    await _redirect_names(machine)
+    if upstream := _upstream():
+        await redirect_names(machine, upstream)
     # Last: only with it the machine counts as plugged in.
     (machine.config.run_dir / "boot_id").write_text(new_uid() + "\n")
 
 
-async def _redirect_names(machine: Machine) -> None:
-    """The machine reads the host's /etc/resolv.conf. A resolver on the host's loopback is not on the machine's own: who
-    asks it asks the first of those that it would ask itself."""
-    upstream = next((server for server in resolver().machine_servers if not server.startswith("127.")), "")
-    if "nameserver 127." in Path("/etc/resolv.conf").read_text() and upstream:
-        # The kernel sends nothing from a loopback address out unless told to; the rules then give it another one.
-        await _run(*within(machine), "sysctl", "-q", "-w", "net.ipv4.conf.eth0.route_localnet=1")
-        await _nft(name_rules(upstream), within(machine))
+def _upstream() -> str:
+    """Whom the host's resolver asks, if that one is on the host's loopback and so not on the machines' own."""
+    if "nameserver 127." not in Path("/etc/resolv.conf").read_text():
+        return ""
+    return next((server for server in resolver().machine_servers if not server.startswith("127.")), "")
 
 
-def name_rules(upstream: str) -> str:
-    """nftables, on a machine: questions to resolvers on its loopback go to `upstream`."""
-    return (
+async def redirect_names(machine: Machine, upstream: str) -> None:
+    """Send what the machine asks resolvers on its loopback to `upstream`: it reads the host's /etc/resolv.conf."""
+    # The kernel sends nothing from a loopback address out unless told to; the rules then give it another one.
+    await _run(*within(machine), "sysctl", "-q", "-w", "net.ipv4.conf.eth0.route_localnet=1")
+    await _nft(
         "add table ip names\n"
         "add chain ip names output { type nat hook output priority -100; policy accept; }\n"
         f"add rule ip names output ip daddr 127.0.0.0/8 meta l4proto {{ tcp, udp }} th dport 53 dnat to {upstream}\n"
         "add chain ip names postrouting { type nat hook postrouting priority srcnat; policy accept; }\n"
-        "add rule ip names postrouting ip saddr 127.0.0.0/8 oifname eth0 masquerade\n"
+        "add rule ip names postrouting ip saddr 127.0.0.0/8 oifname eth0 masquerade\n",
+        within(machine),
     )
 
 
