@@ -92,6 +92,8 @@ class AgentConfig:
     """Whether it stops by itself what the servers may have started elsewhere."""
     boot: str = ""
     """Tells this boot of the machine from others; the kernel's own if empty."""
+    fence_file: Path | None = None
+    """Where it says until when all is well; None: in its directory."""
     groups: Sequence[str] = ()
     """Directories of control groups that hold the pods' own, for whoever kills them when the agent is dead."""
     reboot: Callable[[], Sequence[str]] = tuple
@@ -152,7 +154,7 @@ class Agent:
         self._network_said: Finding | None = None
         self._registration = Registration(client, runtime, self._machine, clock, self._findings, self._network)
         self._fence = Fence()
-        self._guard = Guard(config.directory, config.groups, self._spared)
+        self._guard = Guard(config.fence_file or config.directory / "fence.json", config.groups, self._spared)
         hooks = Hooks(self._registration.missed, self._fence_shut, self._reopen_fence, self._guard.watch)
         self._lease = LeaseKeeper(client, config.node_name, clock, self._fence, hooks, promises=config.fences)
         self._workers: dict[str, PodWorker] = {}
@@ -333,7 +335,8 @@ class Agent:
         self._registration.changed()
         told = announcement(before, now)
         if told is not None:
-            logger.warning("node %s: %s: %s", self.config.node_name, told[1], told[2])
+            level = logging.WARNING if now.trouble else logging.INFO
+            logger.log(level, "node %s: %s: %s", self.config.node_name, told[1], told[2])
             if self._registration.node:
                 self._events.record(self._registration.node, *told)
 

@@ -1,5 +1,6 @@
 """The agent's side of its watchman: it says until when all is well, and sees to it that there is one."""
 
+import hashlib
 import json
 import logging
 import os
@@ -12,20 +13,32 @@ from corral.agent import watchman
 
 logger = logging.getLogger(__name__)
 
-FILE = "fence.json"
-"""In the agent's directory."""
+_RUN = Path("/run/corral")
+
+
+def fence_file(directory: Path) -> Path:
+    """Where the agent of `directory` says until when all is well: in memory, because a disk that can no longer be
+    written must not silence a machine that could say so."""
+    name = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+    return _RUN / f"fence-{name}.json"
+
+
+def forget(file: Path) -> None:
+    """Remove the file, so that its watchman ends."""
+    file.unlink(missing_ok=True)
+    file.with_name(file.name + ".pid").unlink(missing_ok=True)
 
 
 class Guard:
-    """Keeps `directory`/fence.json fresh and a watchman beside it.
+    """Keeps `file` fresh and a watchman beside it.
 
     Args:
         groups: directories of control groups that hold the pods' own, `pod-UID`.
         spare: uids of pods that are never killed.
     """
 
-    def __init__(self, directory: Path, groups: Sequence[str], spare: Callable[[], Collection[str]]) -> None:
-        self._file = directory / FILE
+    def __init__(self, file: Path, groups: Sequence[str], spare: Callable[[], Collection[str]]) -> None:
+        self._file = file
         self._groups = list(groups)
         self._spare = spare
         self._spared: list[str] | None = None
@@ -55,6 +68,7 @@ class Guard:
             self._start()
 
     def _write(self, spared: list[str], until: int) -> None:
+        self._file.parent.mkdir(mode=0o755, exist_ok=True)
         fresh = self._file.with_name(self._file.name + ".new")
         fresh.write_text(json.dumps({"groups": self._groups, "spare": spared}))
         os.utime(fresh, ns=(until, until))

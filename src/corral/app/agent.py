@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from corral.agent.agent import Agent, AgentConfig
+from corral.agent.guard import fence_file
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import Pki
 from corral.apiserver.inprocess import InProcessTransport
@@ -58,6 +59,7 @@ def build_agent(
         service_host=address,
         service_port=api_port,
         fences=bool(config.store),
+        fence_file=fence_file(config.agent_dir),
         groups=runtime.control_groups(),
         reboot=lambda: host_commands(config.data_dir).reboot,
     )

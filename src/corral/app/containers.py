@@ -2,7 +2,7 @@
 
 import asyncio
 
-from corral.agent.guard import FILE
+from corral.agent.guard import fence_file, forget
 from corral.agent.layout import Layout
 from corral.agent.mounts import unmount_below
 from corral.agent.runtime.api import ContainerState, Runtime, Sandbox
@@ -27,7 +27,7 @@ async def stop_all(config: CellConfig, grace: float) -> int:
         await runtime.destroy_network()
         await programs(runtime).remove()
         # The watchman has nobody to watch any more.
-        (config.agent_dir / FILE).unlink(missing_ok=True)
+        forget(fence_file(config.agent_dir))
         # Volumes in memory hold secrets; they are made anew with their pods.
         unmount_below(Layout(config.agent_dir).pods)
     finally:

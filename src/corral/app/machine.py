@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from corral.agent.agent import Agent, AgentConfig
+from corral.agent.guard import fence_file
 from corral.agent.podnetwork import PodNetwork
 from corral.agent.problems.sources import Sources, machine_sources
 from corral.agent.runtime.api import Runtime
@@ -153,6 +154,7 @@ async def running_machine(
             service_port=server.port or 443,
             fences=True,
             boot=config.boot,
+            fence_file=fence_file(config.agent_dir),
             groups=runtime.control_groups(),
             reboot=lambda: host_commands(config.data_dir).reboot,
             restart=lambda: _ask_for_restart(tasks),

@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from corral.base.backoff import Backoff
 from corral.base.clock import Clock, rfc3339
 from corral.client.client import Client
 from corral.kinds.resources import EVENTS
@@ -20,6 +21,7 @@ from corral.machinery.refusals import namespace_ends
 logger = logging.getLogger(__name__)
 
 _QUEUE = 1000
+_RETRY = Backoff(initial=0.2, maximum=10.0)
 _REMEMBERED = 4096
 _BURST = 25.0
 _REFILL_PER_SECOND = 1 / 300
@@ -139,25 +141,39 @@ class EventRecorder:
         while True:
             said = await self._queue.get()
             try:
-                await self._write(said)
-            except (StatusError, OSError) as error:
+                await self._persist(said)
+            except StatusError as error:
                 if not namespace_ends(error):
                     logger.warning("cannot record event %s of %s: %s", said.reason, said.regarding.get("name"), error)
             finally:
                 self._queue.task_done()
+
+    async def _persist(self, said: _Said) -> None:
+        """Write, again and again while the server cannot be reached: what happens meanwhile waits its turn."""
+        attempt = 0
+        while True:
+            try:
+                await self._write(said)
+                return
+            except OSError as error:
+                if not attempt:
+                    logger.warning("cannot record event %s of %s: %s", said.reason, said.regarding.get("name"), error)
+                await self._clock.sleep(_RETRY.delay(attempt))
+                attempt += 1
 
     async def drain(self) -> None:
         """Return when everything recorded so far is written or given up."""
         await self._queue.join()
 
     async def _write(self, said: _Said) -> None:
-        before = self._written.pop(said.key, None)
+        before = self._written.get(said.key)
         after: _Written | None = None
         if before is not None:
             after = await self._raise_count(before, said)
         if after is None:
             after = await self._create(said)
         self._written[said.key] = after
+        self._written.move_to_end(said.key)
         if len(self._written) > _REMEMBERED:
             self._written.popitem(last=False)
 

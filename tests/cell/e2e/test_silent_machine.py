@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.agent.guard import FILE
+from corral.agent.guard import fence_file
+from corral.base.clock import parse_rfc3339
 
 from .conftest import Cell
 
@@ -31,7 +32,7 @@ class Joined:
 
     def processes(self) -> int:
         """How many run in its pods."""
-        groups = json.loads((self.directory / "agent" / FILE).read_text())["groups"]
+        groups = json.loads(fence_file(self.directory / "agent").read_text())["groups"]
         files = [file for group in groups for file in Path(group).glob("pod-*/**/cgroup.procs")]
         return sum(len(file.read_text().split()) for file in files if file.exists())
 
@@ -119,16 +120,47 @@ def test_pods_of_a_lost_agent_run_elsewhere(own_cell: Cell, joined: Joined, numb
         assert joined.processes() == 0, "what was thawed did not start again"
 
 
-def test_a_short_absence_moves_and_restarts_nothing(own_cell: Cell, joined: Joined) -> None:
+def crasher(flags: Path) -> str:
+    """A pod on the second machine that fails when there is a file `crash`, and removes it."""
+    script = "echo began; while [ ! -e /flags/crash ]; do sleep 0.05; done; rm /flags/crash; echo ended; exit 3"
+    container = {
+        "name": "c",
+        "image": "host",
+        "command": ["sh", "-c", script],
+        "volumeMounts": [{"name": "flags", "mountPath": "/flags"}],
+    }
+    volumes = [{"name": "flags", "hostPath": {"path": str(flags)}}]
+    spec = {"nodeName": "second", "containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1}
+    return json.dumps({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "crasher"}, "spec": spec})
+
+
+def test_a_short_absence_moves_and_restarts_nothing(own_cell: Cell, joined: Joined, tmp_path: Path) -> None:
+    """And while there is no server, machines start again what fails; all of it is told when there is one."""
     own_cell.kubectl("apply", "-f", "-", stdin=workloads())
+    own_cell.kubectl("apply", "-f", "-", stdin=crasher(tmp_path))
     until(lambda found: set(found) == {"statefulset", "deployment"}, lambda: where(own_cell))
+    own_cell.kubectl("wait", "--for=condition=Ready", "pod/crasher", "--timeout=30s")
     before = {pod["metadata"]["uid"] for pod in own_cell.get("pods")["items"]}
     os.kill(joined.pid, signal.SIGKILL)
     own_cell.corral("join", "--data-dir", str(joined.directory), "--detach")
     os.kill(own_cell.pid(), signal.SIGKILL)
+    gone = time.time()
+    (tmp_path / "crash").touch()
+    until(lambda there: not there, (tmp_path / "crash").exists)
     time.sleep(8.0)  # longer than the fence: a server that does not run moves nothing
+    back = time.time()
     own_cell.up()
     own_cell.kubectl("wait", "--for=condition=Ready", "node/second", "--timeout=60s")
+    own_cell.kubectl("wait", "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/crasher")
     pods = own_cell.get("pods")["items"]
     assert {pod["metadata"]["uid"] for pod in pods} == before
-    assert [pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods] == [0, 0]
+    restarts = {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
+    assert sorted(restarts.values()) == [0, 0, 1]
+    crashed = own_cell.get("pod", "crasher")["status"]["containerStatuses"][0]
+    assert crashed["lastState"]["terminated"]["exitCode"] == 3
+    assert int(gone) <= parse_rfc3339(crashed["state"]["running"]["startedAt"]).timestamp() < back
+    assert own_cell.kubectl("logs", "crasher", "--previous").stdout == "began\nended\n"
+    assert own_cell.kubectl("logs", "crasher").stdout == "began\n"
+    started = "reason=Started,involvedObject.name=crasher"
+    counts = lambda: [event["count"] for event in own_cell.get("events", "--field-selector", started)["items"]]  # noqa: E731
+    until(lambda found: sum(found) == 2, counts)

@@ -196,9 +196,13 @@ async def test_pods_go_on_without_the_api_and_are_reported_later(rig: Any) -> No
     run = worker.container("main")
     assert run is not None
     assert run.attempt == 1
+    await rig.advance(60)
     rig.api.down = False
     await rig.advance(11)
     assert rig.main()["restartCount"] == 1
+    started = [obj for key, obj in rig.api.objects.items() if "/events/" in key and obj["reason"] == "Started"]
+    assert [event["count"] for event in started] == [2], "what happened meanwhile is told, too"
+    assert started[0]["lastTimestamp"] == rig.main()["state"]["running"]["startedAt"]
 
 
 async def test_a_sandbox_that_fails_is_tried_again(rig: Any) -> None:

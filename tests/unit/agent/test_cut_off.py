@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from corral.agent import watchman
-from corral.agent.guard import FILE, Guard
+from corral.agent.guard import Guard
 from corral.kinds.health import DEFAULT, FENCED, PROMISE, SILENCE, TERMS, write_terms
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/m1"
+FILE = "fence.json"
 STAYS = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
 _terms = DEFAULT.terms(2, sole=False)
 _TERMS = write_terms(_terms) if _terms is not None else ""
@@ -133,7 +134,7 @@ def group(directory: Path, uid: str) -> subprocess.Popen[bytes]:
 
 def test_the_watchman_kills_what_yields_once_its_time_is_over(tmp_path: Path) -> None:
     yields, spared = group(tmp_path / "cell", "a"), group(tmp_path / "cell", "b")
-    guard = Guard(tmp_path, [str(tmp_path / "cell")], lambda: ["b"])
+    guard = Guard(tmp_path / FILE, [str(tmp_path / "cell")], lambda: ["b"])
     try:
         guard.watch(60.0)
         assert yields.poll() is None
@@ -151,7 +152,7 @@ def test_the_watchman_kills_what_yields_once_its_time_is_over(tmp_path: Path) ->
 
 
 def test_a_younger_watchman_takes_over(tmp_path: Path) -> None:
-    guards = [Guard(tmp_path, ["/none"], list) for _ in range(2)]
+    guards = [Guard(tmp_path / FILE, ["/none"], list) for _ in range(2)]
     for guard in guards:
         guard.watch(60.0)
         wanted = guard._process
@@ -174,7 +175,7 @@ def _until_written(file: Path, text: str) -> None:
 
 
 def test_the_file_says_what_the_watchman_reads(tmp_path: Path) -> None:
-    guard = Guard(tmp_path, [], lambda: ["b", "a"])
+    guard = Guard(tmp_path / FILE, [], lambda: ["b", "a"])
     guard.watch(5.0)
     said, until = watchman.read(tmp_path / FILE)
     assert said == {"groups": [], "spare": ["a", "b"]}
@@ -186,7 +187,7 @@ def test_the_file_says_what_the_watchman_reads(tmp_path: Path) -> None:
 
 def test_a_full_disk_does_not_keep_all_from_being_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spared = ["a"]
-    guard = Guard(tmp_path, [], lambda: spared)
+    guard = Guard(tmp_path / FILE, [], lambda: spared)
     guard.watch(None)
     _fill(monkeypatch)
     spared.append("b")
@@ -196,7 +197,7 @@ def test_a_full_disk_does_not_keep_all_from_being_well(tmp_path: Path, monkeypat
     assert until is not None
     assert until - watchman.now() > 40
     with pytest.raises(OSError, match="No space"):
-        Guard(tmp_path / "new", [], list).watch(5.0)
+        Guard(tmp_path / "new" / FILE, [], list).watch(5.0)
     monkeypatch.undo()
     guard.watch(50.0)
     assert watchman.read(tmp_path / FILE)[0]["spare"] == ["a", "b"]

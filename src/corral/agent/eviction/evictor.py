@@ -20,6 +20,8 @@ from corral.kinds.types import Obj
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 30.0
+"""When nothing has helped, it is tried again after this: looking costs, too."""
 _END_SECONDS: Final = 30.0
 """How long a pod that was told to leave is waited for before the next one is looked for."""
 _COUNT_SECONDS: Final = 60.0
@@ -75,34 +77,38 @@ class Evictor:
         self._tell = tell
 
     async def run(self) -> None:
+        not_before = dict.fromkeys(PRESSURES, 0.0)
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
             for condition in PRESSURES:
                 found = self._finding(condition)
-                if found is not None and found.acute:
+                if found is not None and found.acute and self._clock.monotonic() >= not_before[condition]:
                     try:
-                        await self.relieve(condition)
+                        helped = await self.relieve(condition)
                     except (CorralError, OSError) as error:
                         logger.warning("cannot relieve %s, will retry: %s", condition, error)
+                        helped = False
+                    not_before[condition] = self._clock.monotonic() + (0.0 if helped else _PAUSE_SECONDS)
 
-    async def relieve(self, condition: str) -> None:
-        """Do what helps most, once."""
+    async def relieve(self, condition: str) -> bool:
+        """Do what helps most, once; whether anything did."""
         short = shortage(condition, await self._read())
         if short is not None and condition == "DiskPressure":
             self._tell("EvictionThresholdMet", f"Attempting to reclaim {short.resource}")
             await self._make_room()
             short = shortage(condition, await self._read())
         if short is None:
-            return
+            return True
         tenants = [tenant for tenant in self._tenants() if _lives(tenant)]
         residents = [Resident(tenant.pod, await self._uses(tenant, short)) for tenant in tenants]
         chosen = victim(residents, short)
         if chosen is None:
-            logger.warning("node is low on %s, and ending no pod would help", short.resource)
-            return
+            logger.warning("this machine is low on %s, and ending no pod would help", short.resource)
+            return False
         if condition != "DiskPressure":
             self._tell("EvictionThresholdMet", f"Attempting to reclaim {short.resource}")
         await self._evict(tenants[residents.index(chosen)], chosen, short)
+        return True
 
     async def _make_room(self) -> None:
         for tenant in self._tenants():

@@ -52,7 +52,7 @@ class Resident:
 def shortage(condition: str, reading: Reading) -> Shortage | None:
     """What is missing by `reading`, if anything is."""
     if condition == "MemoryPressure" and reading.memory_short:
-        left = format_bytes(max(0, reading.memory_available))
+        left = format_bytes(0 if reading.pods_over else reading.memory_available)
         return Shortage(condition, "memory", reading.memory_short, format_bytes(MEMORY_FLOOR), left)
     if condition == "DiskPressure" and (reading.disk_short or reading.few_inodes):
         threshold, left = format_bytes(int(reading.disk * DISK_SHARE)), format_bytes(reading.disk_available)

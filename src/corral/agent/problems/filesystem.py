@@ -22,6 +22,8 @@ _ANSWER_SECONDS: Final = 20.0
 _BROKEN: Final = {errno.EROFS, errno.EIO, errno.ESHUTDOWN, errno.ENODEV, errno.ENXIO}
 _WRITABLE: Final = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs"}
 """Others may be read-only by nature."""
+_TAKEN: Final = frozenset({"ro", "emergency_ro", "shutdown"})
+"""What a file system says of itself then; the second is ext4's, on newer kernels."""
 _PROBE: Final = ".writable"
 
 
@@ -46,7 +48,7 @@ def lost_mounts(mountinfo: str) -> tuple[str, ...]:
         if len(fields) < 6 or len(described) < 3:
             continue
         disk = described[0] in _WRITABLE and described[1].startswith("/dev/")
-        if disk and "rw" in fields[5].split(",") and "ro" in described[2].split(","):
+        if disk and "rw" in fields[5].split(",") and _TAKEN.intersection(described[2].split(",")):
             found.setdefault(fields[2], f"{fields[4]} ({described[1]})")
     return tuple(found.values())
 

@@ -176,13 +176,14 @@ MOUNTS = """\
 31 22 8:17 /x /data/x rw,noatime - xfs /dev/sdb1 ro,attr2
 32 22 8:33 / /backup ro,relatime - ext4 /dev/sdc1 ro
 33 22 7:0 / /snap rw,relatime - squashfs /dev/loop0 ro
+35 22 8:49 / /logs rw - ext4 /dev/sdd1 rw,errors=remount-ro,emergency_ro
 34 22 0:5 / /merged rw - overlay overlay ro,lowerdir=/a
 broken line
 """
 
 
 def test_mounts_that_the_kernel_took_away() -> None:
-    assert lost_mounts(MOUNTS) == ("/data (/dev/sdb1)",)
+    assert lost_mounts(MOUNTS) == ("/data (/dev/sdb1)", "/logs (/dev/sdd1)")
 
 
 def refuse(code: int) -> Callable[[Path], None]:
