@@ -77,7 +77,7 @@ def where(cell: Cell) -> dict[str, str]:
     """The machines of the pods that run and are not being deleted."""
     return {
         pod["metadata"]["labels"]["app"]: pod["spec"].get("nodeName", "")
-        for pod in cell.get("pods")["items"]
+        for pod in cell.get("pods", "-l", "app")["items"]
         if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
     }
 

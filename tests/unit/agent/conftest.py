@@ -53,7 +53,7 @@ class DictApi:
             return self.put(f"{path}/{body['metadata']['name']}", body, new=True)
         if request.method == "GET" and path not in self.objects and not path.rpartition("/")[2].count("."):
             parent = path.rpartition("/")[2]
-            if parent in ("pods", "nodes", "configmaps", "secrets", "events", "persistentvolumes"):
+            if parent in ("pods", "nodes", "configmaps", "secrets", "events", "persistentvolumes", "repairs"):
                 found = [obj for key, obj in self.objects.items() if _within(key, path) and _selects(request, obj)]
                 return {"items": found, "metadata": {"resourceVersion": str(self.revision)}}
         key = path.removesuffix("/status")
