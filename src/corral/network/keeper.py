@@ -18,12 +18,12 @@ from corral.client.informer import Event, Informer
 from corral.kinds.podnetwork import PROPOSAL, SPACE, HostSubnet, read
 from corral.kinds.resources import HOST_SUBNETS, NODES
 from corral.kinds.status import StatusError
-from corral.network.plan import Plan, changes, is_taken, plan, propose
+from corral.network.plan import Machine, Plan, changes, is_taken, plan, propose
 from corral.network.programs import Programs
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 15.0
+LOOK_SECONDS = 30.0
 _RETRY_SECONDS = 2.0
 _PAUSE_SECONDS = 0.2
 """Between two looks, once all is in order: when many machines come at once, not each is a look of its own."""
@@ -61,8 +61,11 @@ class RouteKeeper:
         self._changed: Callable[[], None] = lambda: None
         self.settled = asyncio.Event()
         self._due = asyncio.Event()
-        self._filtered: Plan | None = None
-        self._told: tuple[str, ...] = ()
+        self._heard = True
+        """Whether a subnet has changed since the last look that went well."""
+        self._machine: Machine | None = None
+        self._filtered: tuple[object, ...] = ()
+        self._told: set[str] = set()
         self._informer = Informer(client, HOST_SUBNETS, clock=clock, rng=rng)
         self._informer.on_event(self._note)
 
@@ -78,6 +81,7 @@ class RouteKeeper:
         self._changed = changed
 
     def _note(self, event: Event) -> None:
+        self._heard = True
         self._due.set()
 
     async def run(self) -> None:
@@ -103,6 +107,7 @@ class RouteKeeper:
 
     async def _look(self) -> None:
         self._due.clear()
+        heard, self._heard = self._heard, False
         subnets = [read(obj) for obj in self._informer.items()]
         own = next((one.networks for one in subnets if one.name == self._name), ())
         try:
@@ -113,23 +118,25 @@ class RouteKeeper:
             if own and self._assign is not None:
                 self._wanted = self._announced = own[0]
                 await self._assign(str(own[0]))
-            await self._route(subnets, own[0] if own else None)
+            machine = await self._programs.read()
+            if heard or machine is not self._machine:
+                await self._route(plan(self._name, subnets, machine), machine, own[0] if own else None)
+                self._machine = machine
             self._say("")
         except (CorralError, StatusError, OSError) as error:
             logger.warning("cannot keep the pod network, will retry: %s", error)
+            self._heard = True
             self._say(str(error))
 
-    async def _route(self, subnets: list[HostSubnet], own: IPv4Network | None) -> None:
-        machine = await self._programs.read()
-        wanted = plan(self._name, subnets, machine)
-        if self._filtered is None or (wanted.pods, wanted.machines) != (self._filtered.pods, self._filtered.machines):
+    async def _route(self, wanted: Plan, machine: Machine, own: IPv4Network | None) -> None:
+        filtered = (wanted.pods, wanted.machines, wanted.tunnels)
+        if filtered != self._filtered:
             await self._programs.filter(wanted)
-            self._filtered = wanted
-        if wanted.conflicts != self._told:
-            for words in wanted.conflicts:
-                logger.warning("cannot route to pods: %s on this machine", words)
-            self._told = wanted.conflicts
-        await self._programs.route(changes(machine.routes, wanted.routes), own if wanted.tunnels else None)
+            self._filtered = filtered
+        for words in set(wanted.conflicts) - self._told:
+            logger.warning("cannot route to pods: %s on this machine", words)
+        self._told = set(wanted.conflicts)
+        await self._programs.route(changes(machine.routes, wanted.routes), tunnels=wanted.tunnels, own=own)
 
     async def _propose(self, wanted: IPv4Network, subnets: list[HostSubnet]) -> None:
         """If another machine has what we want, want something else."""

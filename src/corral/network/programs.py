@@ -70,9 +70,10 @@ class Programs:
     def __init__(self, names: Names, enter: Sequence[str] = ()) -> None:
         self.names = names
         self._enter = tuple(enter)
+        self._read: tuple[tuple[str, str, str], Machine] = (("", "", ""), Machine())
 
     async def read(self) -> Machine:
-        """The machine as it is.
+        """The machine as it is; the very object of the last time while nothing has changed.
 
         Raises:
             ProgramFailed: `ip` is not installed, or refuses.
@@ -81,16 +82,20 @@ class Programs:
         foreign = await self._run("ip", "-json", "-4", "route", "show")
         # The kernel knows no table that has never had a route.
         own = await self._run("ip", "-json", "-4", "route", "show", "table", str(self.names.routes), missing_ok=True)
-        return Machine(reading.addresses(addresses), reading.foreign_routes(foreign), reading.own_routes(own))
+        texts = (addresses, foreign, own)
+        if self._read[0] != texts:
+            machine = Machine(reading.addresses(addresses), reading.foreign_routes(foreign), reading.own_routes(own))
+            self._read = (texts, machine)
+        return self._read[1]
 
     async def filter(self, plan: Plan) -> None:
         """Say whose packets keep their source address, and whose tunnelled ones are accepted."""
         await self._run("nft", "-f", "-", stdin=filter_rules(self.names, plan))
 
-    async def route(self, changes: Changes, tunnel: IPv4Network | None) -> None:
-        """Make the changes; `tunnel` is this machine's subnet if packets go through tunnels."""
-        if tunnel is not None:
-            await self._make_device(tunnel)
+    async def route(self, changes: Changes, *, tunnels: bool, own: IPv4Network | None) -> None:
+        """Make the changes; `own` is the subnet of this machine's pods, if it has any."""
+        if tunnels:
+            await self._make_device(own)
         if changes.put and (PRIORITY, str(self.names.routes)) not in await self._rules():
             await self._run("ip", "-4", "rule", *rule(self.names, "add"))
         lines = [*(f"route del {line}" for line in map(self._line, changes.drop)), *self._puts(changes.put)]
@@ -113,12 +118,13 @@ class Programs:
     async def _rules(self) -> list[tuple[int, str]]:
         return reading.rules(await self._run("ip", "-json", "-4", "rule"))
 
-    async def _make_device(self, subnet: IPv4Network) -> None:
+    async def _make_device(self, own: IPv4Network | None) -> None:
         device = self.names.device
         kind = ("type", "vxlan", "external", "gpe", "dstport", str(PORT))
         await self._run("ip", "link", "add", device, "mtu", str(self.names.mtu - _OVERHEAD), *kind, missing_ok=True)
-        # The source of what the machine itself sends to pods: so that the answers come back through the tunnel, too.
-        await self._run("ip", "address", "replace", f"{subnet.network_address}/32", "dev", device)
+        if own is not None:
+            # The source of what the machine itself sends to pods: so that answers come back through the tunnel, too.
+            await self._run("ip", "address", "replace", f"{own.network_address}/32", "dev", device)
         await self._run("ip", "link", "set", device, "up")
 
     async def _run(self, *argv: str, stdin: str = "", missing_ok: bool = False) -> str:

@@ -86,8 +86,8 @@ class Machine:
         here = await self.programs.read()
         wanted = plan(self.name, known, here)
         await self.programs.filter(wanted)
-        tunnel = IPv4Network(SUBNETS[self.name]) if wanted.tunnels else None
-        await self.programs.route(changes(here.routes, wanted.routes), tunnel)
+        own = IPv4Network(SUBNETS[self.name])
+        await self.programs.route(changes(here.routes, wanted.routes), tunnels=wanted.tunnels, own=own)
         return wanted
 
     def ours(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 from corral.client.informer import Informer
-from corral.controllers.nodeipam.plan import assign, clash, host_subnet
+from corral.controllers.nodeipam.plan import clash, host_subnet, proposed
 from corral.kinds.podnetwork import assigned, read
 from corral.kinds.resources import HOST_SUBNETS, NODES
 from corral.kinds.status import StatusError
@@ -30,7 +30,7 @@ class NodeIpamController:
 
     def __init__(self) -> None:
         self._given: dict[str, tuple[IPv4Network, ...]] = {}
-        """What was given away and may not show in our copy of the Nodes yet."""
+        """What was given away, until it shows in our copy of the HostSubnets."""
 
     def start(self, tools: Tools) -> None:
         """Take the tools."""
@@ -48,53 +48,49 @@ class NodeIpamController:
             self._given.pop(key.name, None)
             await self._withdraw(present)
             return Done()
-        network = assign(node, lambda: self._taken(key.name))
-        if network is not None:
-            self._given[key.name] = (network,)
-            node = await self._give(key.name, network)
-        elif assigned(node):
-            self._given.pop(key.name, None)
-        return await self._publish(node, present)
-
-    def _taken(self, name: str) -> list[IPv4Network]:
-        """All subnets of other machines."""
-        seen = {other["metadata"]["name"]: assigned(other) for other in self._nodes.items()}
-        told = {subnet.name: subnet.networks for subnet in map(read, self._subnets.items())}
-        every = [*seen.items(), *told.items(), *self._given.items()]
-        return [network for other, networks in every if other != name for network in networks]
-
-    async def _give(self, name: str, network: IPv4Network) -> Obj:
-        try:
-            patch: Obj = {"spec": {"podCIDR": str(network), "podCIDRs": [str(network)]}}
-            return await self._tools.client.patch(NODES, name, patch)
-        except StatusError:
-            self._given.pop(name, None)
-            raise
-
-    async def _publish(self, node: Obj, present: Obj | None) -> Result:
-        networks = assigned(node)
+        networks = assigned(node) or proposed(node)
         if not networks:
-            await self._withdraw(present)
             return Done()
-        wanted, name = host_subnet(node), node["metadata"]["name"]
-        if present is not None and present.get("spec") == wanted["spec"]:
-            return Done()
-        if present is None or read(present).networks != networks:
-            taken = clash(networks, (one for other in self._others(name) for one in other))
-            if taken is not None:
-                words = f"the pod CIDR {networks[0]} of {name} overlaps {taken} of another machine: remove one of them"
-                self._tools.events.record(node, "Warning", "CIDRNotAvailable", words)
-                return Temporary(words)
-        if present is None:
-            await self._tools.client.create(HOST_SUBNETS, wanted)
+        if present is not None and read(present).networks == networks:
+            self._given.pop(key.name, None)
         else:
-            metadata = {"resourceVersion": present["metadata"]["resourceVersion"]}
-            spec = {"hostIP": None, **wanted["spec"]}
-            await self._tools.client.patch(HOST_SUBNETS, name, {"metadata": metadata, "spec": spec})
+            other = clash(networks, self._taken(key.name, assigned_too=not assigned(node)))
+            if other is not None:
+                return self._refuse(node, other)
+            self._given[key.name] = networks
+        if not assigned(node):
+            node = await self._give(key.name, networks)
+        await self._publish(node, present)
         return Done()
 
-    def _others(self, name: str) -> Iterable[tuple[IPv4Network, ...]]:
-        return (other.networks for other in map(read, self._subnets.items()) if other.name != name)
+    def _taken(self, name: str, *, assigned_too: bool) -> list[IPv4Network]:
+        """What other machines have; `assigned_too`: also what stands in their Nodes only."""
+        told = [(subnet.name, subnet.networks) for subnet in map(read, self._subnets.items())]
+        seen = [(node["metadata"]["name"], assigned(node)) for node in self._nodes.items()] if assigned_too else []
+        every = [*told, *self._given.items(), *seen]
+        return [network for other, networks in every if other != name for network in networks]
+
+    def _refuse(self, node: Obj, other: IPv4Network) -> Result:
+        networks, name = assigned(node), node["metadata"]["name"]
+        if not networks:
+            # Its agent sees whose it is, and proposes another one: it alone knows what means something else there.
+            return Done()
+        words = f"the pod CIDR {networks[0]} of {name} overlaps {other} of another machine: remove one of them"
+        self._tools.events.record(node, "Warning", "CIDRNotAvailable", words)
+        return Temporary(words)
+
+    async def _give(self, name: str, networks: tuple[IPv4Network, ...]) -> Obj:
+        texts = [str(network) for network in networks]
+        return await self._tools.client.patch(NODES, name, {"spec": {"podCIDR": texts[0], "podCIDRs": texts}})
+
+    async def _publish(self, node: Obj, present: Obj | None) -> None:
+        wanted = host_subnet(node)
+        if present is None:
+            await self._tools.client.create(HOST_SUBNETS, wanted)
+        elif present.get("spec") != wanted["spec"]:
+            metadata = {"resourceVersion": present["metadata"]["resourceVersion"]}
+            patch: Obj = {"metadata": metadata, "spec": {"hostIP": None, **wanted["spec"]}}
+            await self._tools.client.patch(HOST_SUBNETS, node["metadata"]["name"], patch)
 
     async def _withdraw(self, present: Obj | None) -> None:
         if present is None:

@@ -1,22 +1,21 @@
-"""Which subnet a machine gets, and what other machines are told of it. Pure."""
+"""Which subnet a machine asks for, and what other machines are told of it. Pure."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network
 
 from corral.kinds.podnetwork import assigned, proposal
 from corral.kinds.types import Obj
 
 
-def assign(node: Obj, taken: Callable[[], Iterable[IPv4Network]]) -> IPv4Network | None:
-    """The subnet to give a machine that has none: the one that it proposes, if it overlaps nothing in `taken`.
-
-    None: there is nothing to give. A machine whose proposal is taken sees that and proposes another one; it alone knows
-    which addresses mean something else where it stands.
-    """
-    if assigned(node):
-        return None
+def proposed(node: Obj) -> tuple[IPv4Network, ...]:
+    """What the machine proposes, if it may have such a subnet."""
     wanted = proposal(node)
-    return wanted if wanted is not None and clash([wanted], taken()) is None else None
+    return (wanted,) if wanted is not None else ()
+
+
+def clash(networks: Collection[IPv4Network], taken: Iterable[IPv4Network]) -> IPv4Network | None:
+    """The first of `taken` that overlaps one of `networks`."""
+    return next((other for other in taken if any(other.overlaps(one) for one in networks)), None)
 
 
 def host_subnet(node: Obj) -> Obj:
@@ -30,11 +29,6 @@ def host_subnet(node: Obj) -> Obj:
             "podCIDRs": [str(network) for network in assigned(node)],
         },
     }
-
-
-def clash(networks: Collection[IPv4Network], taken: Iterable[IPv4Network]) -> IPv4Network | None:
-    """The first of `taken` that overlaps one of `networks`."""
-    return next((other for other in taken if any(other.overlaps(one) for one in networks)), None)
 
 
 def _address(node: Obj) -> str:
