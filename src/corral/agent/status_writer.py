@@ -9,6 +9,8 @@ from corral.base.backoff import Backoff
 from corral.base.clock import Clock
 from corral.client.api import STRATEGIC_MERGE_PATCH
 from corral.client.client import Client
+from corral.kinds import conditions
+from corral.kinds.health import SILENT_MACHINE
 from corral.kinds.resources import PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
@@ -44,6 +46,14 @@ class StatusWriter:
         self._wanted = status
         self._idle.clear()
         self._wake.set()
+
+    def shown(self, status: Obj) -> None:
+        """The API shows `status`. A readiness that was taken away while this machine was silent is written again."""
+        present = conditions.get({"status": status}, "Ready") or {}
+        if present.get("reason") == SILENT_MACHINE:
+            self._written = {**self._written, "conditions": status["conditions"]}
+            self._idle.clear()
+            self._wake.set()
 
     async def flush(self) -> None:
         """Return when the API shows the newest status, or there is nothing to write to."""

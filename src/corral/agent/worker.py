@@ -96,6 +96,7 @@ class PodWorker:
             )
             self._stale_volumes = self._stale_volumes or fields_changed
         self.pod = pod
+        self._writer.shown(pod.get("status") or {})
         self._wake.set()
 
     def gone(self, last: Obj) -> None:

@@ -29,6 +29,8 @@ SUSPECTED: Final = "suspected"
 FENCED: Final = "fenced"
 
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"
+SILENT_MACHINE: Final = "NodeNotReady"
+"""Reason of a pod's condition Ready that the server took away because its machine is silent; no agent writes it."""
 _RENEWALS_PER_SECOND: Final = 500
 
 

@@ -15,12 +15,18 @@ import aiohttp
 import pytest
 
 from corral.agent.volumes.source import DRIVER
+from corral.kinds import conditions
+from corral.kinds.health import SILENT_MACHINE
 from corral.kinds.resources import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS
 from corral.kinds.types import Obj
 
 
 def running(pod: Obj) -> bool:
     return bool((pod.get("status") or {}).get("phase") == "Running")
+
+
+def ready(pod: Obj) -> bool:
+    return conditions.is_true(pod, "Ready")
 
 
 def phase(wanted: str) -> Any:
@@ -61,6 +67,17 @@ async def test_a_pod_from_create_to_gone(cell: Any) -> None:
     assert (where / "ca.crt").read_text() == "CA"
     await cell.admin.delete(PODS, "web", "default", grace=0)
     await cell.gone("web")
+
+
+async def test_a_readiness_that_was_taken_away_in_silence_comes_back(cell: Any) -> None:
+    await cell.pod()
+    await cell.until("web", ready)
+    away = {"type": "Ready", "status": "False", "reason": SILENT_MACHINE, "message": "the machine is silent"}
+    patch = {"status": {"conditions": [away]}}
+    await cell.admin.patch(PODS, "web", patch, "default", subresource="status")
+    found = await cell.until("web", ready)
+    (condition,) = (one for one in found["status"]["conditions"] if one["type"] == "Ready")
+    assert not condition.keys() & {"reason", "message"}
 
 
 async def test_graceful_deletion_waits_for_the_container(cell: Any) -> None:

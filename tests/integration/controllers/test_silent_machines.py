@@ -54,7 +54,8 @@ class Fleet:
         spec = {"nodeName": machine, "containers": [{"name": "c", "image": "v1"}], "tolerations": [bears]}
         made = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
         await self.client.create(PODS, made)
-        await self.client.patch(PODS, name, {"status": {"phase": "Running"}}, "default", subresource="status")
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        await self.client.patch(PODS, name, {"status": status}, "default", subresource="status")
 
     async def run(self, seconds: float) -> None:
         """Let time pass; whoever lives renews each second, and reports when it was missed."""
@@ -79,6 +80,9 @@ class Fleet:
     async def ready(self, name: str) -> str:
         node = await self.client.get(NODES, name)
         return str((conditions.get(node, "Ready") or {})["status"])
+
+    async def serves(self, pod: str) -> bool:
+        return conditions.is_true(await self.client.get(PODS, pod, "default"), "Ready")
 
     async def pods(self) -> dict[str, bool]:
         """Names, and whether they are being deleted."""
@@ -141,7 +145,9 @@ async def test_pods_of_a_dead_machine_are_gone_within_ten_seconds(fleet: Fleet) 
     fleet.alive.discard("a")
     await fleet.run(3)
     assert (await fleet.ready("a"), await fleet.pods()) == ("True", {"moves": False, "stays": False})
+    assert [await fleet.serves(pod) for pod in ("moves", "stays")] == [True, True]
     await fleet.run(2)
+    assert [await fleet.serves(pod) for pod in ("moves", "stays")] == [False, False]
     assert await fleet.ready("a") == "Unknown"
     assert await fleet.silence("a") == "suspected"
     await fleet.run(1.4)
@@ -196,6 +202,7 @@ async def test_a_network_split_drains_nobody(fleet: Fleet, split: set[str]) -> N
     await fleet.run(30)
     assert [await fleet.ready(name) for name in sorted(split)] == ["Unknown"] * len(split)
     assert set((await fleet.pods()).values()) == {False}
+    assert await fleet.serves("on-c"), "for all that is known it is the server that is cut off"
     events: list[Any] = (await fleet.client.list(EVENTS, "default"))["items"]
     assert any(event["reason"] == "EvictionHeldBack" for event in events)
     fleet.alive.add("a")

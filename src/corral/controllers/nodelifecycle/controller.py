@@ -21,6 +21,7 @@ from corral.controllers.nodelifecycle.plan import (
     silent_in,
     taints,
     unknown_status,
+    unready,
     verdict,
 )
 from corral.controllers.podgc.plan import failed
@@ -108,6 +109,9 @@ class NodeLifecycleController:
             await self._note(lease, said)
         if left <= 0:
             node = await self._say_unknown(node)
+        if left <= 0 and not held:
+            for pod, status in unready(self._pods.index(_MACHINE, key.name), self._tools.clock.now()):
+                await write_status(self._tools.client, PODS, pod, status)
         await self._set_taints(node, held=held or left > 0)
         if said == FENCED:
             await self._bury(key.name)

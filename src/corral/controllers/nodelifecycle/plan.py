@@ -15,6 +15,7 @@ from corral.kinds import conditions
 from corral.kinds.health import (
     FENCED,
     SILENCE,
+    SILENT_MACHINE,
     SUSPECTED,
     TERMS,
     UNREACHABLE,
@@ -24,6 +25,7 @@ from corral.kinds.health import (
     write_terms,
     yields,
 )
+from corral.kinds.podspec import is_terminal
 from corral.kinds.types import Obj
 
 GRACE_SECONDS: Final = 40.0
@@ -115,6 +117,19 @@ def bury(pods: Iterable[Obj]) -> list[Obj]:
         for pod in pods
         if is_deleting(pod) and yields(pod) and pod["metadata"].get("deletionGracePeriodSeconds") != 0
     ]
+
+
+def unready(pods: Iterable[Obj], now: datetime) -> list[tuple[Obj, Obj]]:
+    """Pods of a silent machine that nobody should be sent to any more, and their statuses that say so."""
+    found = []
+    for pod in pods:
+        if is_terminal(pod) or not conditions.is_true(pod, "Ready"):
+            continue
+        made: Obj = {"status": deepcopy(pod["status"])}
+        words = "the machine is silent"
+        conditions.set_condition(made, "Ready", "False", now=now, reason=SILENT_MACHINE, message=words)
+        found.append((pod, made["status"]))
+    return found
 
 
 def unknown_status(node: Obj, now: datetime) -> Obj | None:
