@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from corral.agent.preflight import checks
 from corral.app import detach as detaching
@@ -30,7 +31,13 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 @click.command("join", short_help="Make this machine one of a cell's.")
 @options.data_dir
-@click.option("--token", metavar="TOKEN", help="From `corral token create` on the server.")
+@click.option(
+    "--ssh",
+    "destination",
+    metavar="[USER@]HOST",
+    help="Let that machine join instead of this one; without SERVER by your kubeconfig.",
+)
+@click.option("--token", metavar="TOKEN", help="From `corral token create` on the server; - reads it from stdin.")
 @click.option("--ca-hash", "pin", metavar="HASH", help="The hash of the cell's authority: sha256:...")
 @click.option("--name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
 @click.option("--address", default="", metavar="IP", help="By which servers reach it; that of the default route.")
@@ -50,6 +57,7 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 @click.argument("server", required=False, metavar="[https://SERVER:PORT]")
 def command(
     data_dir: Path,
+    destination: str | None,
     token: str | None,
     pin: str | None,
     name: str,
@@ -67,6 +75,10 @@ def command(
     The line with server, token and hash comes from `corral token create`. A machine that has joined needs none of them
     again: plain `corral join` starts its agent.
     """
+    if token == "-":
+        token = sys.stdin.readline().strip()
+    if destination is not None:
+        raise SystemExit(_join_over_ssh(destination, server, token, pin))
     config = CellConfig(data_dir.absolute(), node_name=name, engine=engine)
     try:
         prepare_data_dir(config)
@@ -95,6 +107,26 @@ def command(
         terminal.error(error)
         code = 1
     raise SystemExit(code)
+
+
+_FOR_SSH = ("data_dir", "name", "address", "port", "labels", "taints", "capacity", "engine")
+
+
+def _join_over_ssh(destination: str, server: str | None, token: str | None, pin: str | None) -> int:
+    from corral.app.remotejoin import Invitation, join_over_ssh
+
+    context = click.get_current_context()
+    chosen = [name for name in _FOR_SSH if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    words = [word for name in chosen for word in (f"--{name.replace('_', '-')}", str(context.params[name]))]
+    try:
+        if server is None:
+            return join_over_ssh(destination, None, words)
+        if not token or not pin:
+            raise CorralError("cannot join without --token and --ca-hash", "give the whole line, or none of it")
+        return join_over_ssh(destination, Invitation(server.rstrip("/"), token, pin), words)
+    except CorralError as error:
+        terminal.error(error)
+        return 1
 
 
 def _serve(config: CellConfig, membership: Membership, again: list[str]) -> int:

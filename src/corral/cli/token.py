@@ -48,7 +48,7 @@ def command() -> None:
 async def create(session: Session, ttl: str, description: str) -> None:
     """Make a token and print the line that joins a machine with it."""
     life = seconds(ttl)
-    server, pin = await _place(session)
+    server, pin = await place(session)
     token = await issue(session.client, life, description)
     if life:
         terminal.note(f"good for {human_duration(life)}; on the new machine, as root:")
@@ -68,7 +68,7 @@ async def withdraw(client: Client, token: str) -> None:
     await client.delete(SECRETS, secret_name(token.partition(".")[0]), NAMESPACE)
 
 
-async def _place(session: Session) -> tuple[str, str]:
+async def place(session: Session) -> tuple[str, str]:
     """Where machines reach the cell, and the hash of its authority."""
     try:
         info = await session.client.get(CONFIG_MAPS, "cluster-info", "kube-public")

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,18 @@ class Cell:
         stdin: str | None = None,
         check: bool = True,
         timeout: float = 60,
+        extra: Mapping[str, str] | None = None,
     ) -> Result:
-        """Run `corral` against this cell."""
+        """Run `corral` against this cell, with `extra` in its environment."""
         command = [sys.executable, "-m", "corral", *arguments]
-        return self._run(command, cwd, stdin, check, timeout)
+        return self._run(command, cwd, stdin, check, timeout, extra or {})
 
     def kubectl(self, *arguments: str, binary: str = "", stdin: str | None = None, check: bool = True) -> Result:
         """Run kubectl against this cell; skips the test where there is none."""
         binaries = kubectls()
         if not binaries:
             pytest.skip("no kubectl on this machine")
-        return self._run([binary or binaries[-1], *arguments], None, stdin, check, 90)
+        return self._run([binary or binaries[-1], *arguments], None, stdin, check, 90, {})
 
     def get(self, *arguments: str) -> Any:
         """`kubectl get -o json` as data."""
@@ -78,12 +79,20 @@ class Cell:
             port = self.kubeconfig.read_text().split("https://127.0.0.1:")[1].split()[0]
         return self.corral("up", "--detach", "--port", port, *arguments)
 
-    def _run(self, command: Sequence[str], cwd: Path | None, stdin: str | None, check: bool, timeout: float) -> Result:
+    def _run(
+        self,
+        command: Sequence[str],
+        cwd: Path | None,
+        stdin: str | None,
+        check: bool,
+        timeout: float,
+        extra: Mapping[str, str],
+    ) -> Result:
         result = subprocess.run(
             command,
             cwd=cwd,
             input=stdin,
-            env=self.environment,
+            env={**self.environment, **extra},
             capture_output=True,
             text=True,
             timeout=timeout,

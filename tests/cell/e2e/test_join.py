@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import signal
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 
 from .conftest import Cell
+from .sshd import Sshd, running_sshd
 
 
 @pytest.fixture
@@ -20,27 +24,33 @@ def line(cell: Cell) -> list[str]:
     return shlex.split(cell.corral("token", "create", "--ttl", "10m").stdout)[1:]
 
 
-@pytest.fixture
-def joined(cell: Cell, line: list[str]) -> Iterator[Path]:
-    """The data directory of a machine that has joined."""
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with running_sshd(tmp_path_factory.mktemp("sshd"), port) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def joined(cell: Cell, sshd: Sshd) -> Iterator[Path]:
+    """The data directory of a machine that has joined over ssh."""
     with tempfile.TemporaryDirectory(prefix="corral-joined-") as name:
-        directory = Path(name)
-        options = [
-            "--name",
-            "second",
-            "--address",
-            "127.0.0.2",
-            "--port",
-            "0",
-            "--data-dir",
-            name,
-            "--labels",
-            "disk=ssd",
-        ]
-        cell.corral(*line, *options, "--capacity", "cpu=3,memory=2Gi", "--detach")
-        yield directory
+        options = ["--name", "second", "--address", "127.0.0.2", "--port", "0", "--data-dir", name]
+        options += ["--labels", "disk=ssd", "--capacity", "cpu=3,memory=2Gi"]
+        cell.corral("join", "--ssh", sshd.destination, *options, extra=sshd.environment)
+        yield Path(name)
+        sys.stderr.write((Path(name) / "log" / "corral.log").read_text())
         cell.corral("down", "--data-dir", name, "-t", "1")
-        cell.corral("machine", "remove", "--force", "second")
+
+
+def test_the_token_of_a_join_over_ssh_is_on_no_command_line_and_is_worth_nothing_afterwards(
+    cell: Cell, sshd: Sshd, joined: Path
+) -> None:
+    words = sshd.words()
+    assert words[words.index("--token") + 1] == "-"
+    assert not [word for word in words if re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", word)]
+    assert "corral join --ssh" not in cell.corral("token", "ls").stdout
 
 
 def pod(name: str, script: str) -> str:
@@ -99,3 +109,17 @@ def test_what_is_wrong_is_named(cell: Cell, line: list[str], tmp_path: Path, pla
 def test_the_name_of_a_living_machine_is_taken(cell: Cell, line: list[str], tmp_path: Path) -> None:
     refused = cell.corral(*line, "--data-dir", str(tmp_path), "--name", _first(cell), check=False)
     assert "the cell has a machine called" in refused.stderr
+
+
+def test_a_machine_that_is_removed_stops_its_pods_and_stays_away(cell: Cell, joined: Path) -> None:
+    cell.kubectl("apply", "-f", "-", stdin=pod("there", "sleep 600"))
+    cell.kubectl("wait", "--for=condition=Ready", "pod/there", "--timeout=30s")
+    agent = int((joined / "run" / "corral.pid").read_text())
+    removing = cell.corral("machine", "remove", "--force", "second")
+    assert "until it has surely stopped its pods" in removing.stderr
+    assert not Path(f"/proc/{agent}").exists()
+    assert not list((joined / "agent").glob("**/containers/*/pid"))
+    assert "second was removed from the cell" in (joined / "log" / "corral.log").read_text()
+    assert "second" not in {node["metadata"]["name"] for node in cell.get("nodes")["items"]}
+    again = cell.corral("join", "--data-dir", str(joined), check=False)
+    assert (again.returncode, "use a new line" in again.stderr) == (1, True)
