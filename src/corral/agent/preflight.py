@@ -24,7 +24,7 @@ def checks() -> list[Check]:
         kernel(os.uname().release),
         overlay(Path("/proc/filesystems").read_text()),
         control_groups(),
-        *(program(name, package) for name, package in (("conmon", "conmon"), ("nft", "nftables"))),
+        *(program(*both) for both in (("conmon", "conmon"), ("nft", "nftables"), ("ip", "iproute2"))),
         oci_runtime(),
         cni(),
         port_mapping(),

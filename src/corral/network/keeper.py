@@ -118,6 +118,8 @@ class RouteKeeper:
             if own and self._assign is not None:
                 self._wanted = self._announced = own[0]
                 await self._assign(str(own[0]))
+            if len(subnets) == 1:
+                self._say("")  # alone there is nowhere to route to, and nothing to wait for
             machine = await self._programs.read()
             if heard or machine is not self._machine:
                 await self._route(plan(self._name, subnets, machine), machine, own[0] if own else None)
