@@ -1,6 +1,7 @@
 """`corral down`: stop the cell on this machine."""
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 
@@ -31,20 +32,18 @@ def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
         if pid and not end(pid, SHUTDOWN_SECONDS):
             raise CorralError(f"cannot stop pid {pid}: it did not end in {SHUTDOWN_SECONDS:.0f} s", f"kill -9 {pid}")
         stopped = 0
+        # What this machine lacks was said by `up`.
+        logging.basicConfig(level=logging.ERROR)
         fleet = layout.load(config)
         if fleet is not None:
             from corral.app.fleet.closing import close
 
             stopped = asyncio.run(close(fleet, grace, keep_containers=keep_containers))
         elif not keep_containers and config.agent_dir.exists():
-            import logging
-
             import uvloop
 
             from corral.app.containers import stop_all
 
-            # What this machine lacks was said by `up`.
-            logging.basicConfig(level=logging.ERROR)
             stopped = uvloop.run(stop_all(config, grace))
     except CorralError as error:
         terminal.error(error)
