@@ -20,6 +20,7 @@ from corral.kinds.types import Obj, Resource
 
 from . import workloads
 from .client import NAMESPACE, Users, read_all, wall_clock
+from .leaks import leaks
 from .model import Figures, History, figures, violations
 from .plan import Fault, plan
 from .world import World
@@ -201,7 +202,9 @@ class _Run:
                 pods = (await client.list(PODS, NAMESPACE))["items"]
         except (OSError, StatusError) as error:
             return [f"the API does not answer: {error!r}"]
-        return [*_unwell_nodes(nodes, len(self._world.inventory.machines)), *_short(apps), *_unfinished(jobs, pods)]
+        wrong = [*_unwell_nodes(nodes, len(self._world.inventory.machines)), *_short(apps), *_unfinished(jobs, pods)]
+        data_dirs = {name: self._world.data_dir(name) for name in self._world.inventory.machines}
+        return wrong or await asyncio.to_thread(leaks, data_dirs, pods)
 
     async def _same_everywhere(self, users: Users) -> None:
         """Every server's watch ends where the store is."""

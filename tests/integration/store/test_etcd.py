@@ -177,6 +177,25 @@ async def test_the_watch_goes_on_after_etcd_was_restarted(etcd: EtcdCluster) -> 
     await store.close()
 
 
+async def test_a_member_that_hangs_costs_less_than_a_lease(three: EtcdCluster) -> None:
+    """A machine whose lease cannot be renewed for 5 s kills its pods; one hanging member must not do that to all."""
+    store = await EtcdStore.open(three.address)
+    written = 0
+    for frozen in range(3):
+        three.signal(frozen, signal.SIGSTOP)
+        began = asyncio.get_running_loop().time()
+        while True:
+            written += 1
+            try:
+                await store.create(f"/a/{written}", b"")
+                break
+            except Unavailable:
+                assert asyncio.get_running_loop().time() - began < 4.0
+        three.signal(frozen, signal.SIGCONT)
+        assert asyncio.get_running_loop().time() - began < 4.0
+    await store.close()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 async def test_a_lost_leader_loses_no_acknowledged_write(three: EtcdCluster, how: signal.Signals) -> None:
     """Writers on two servers while leaders die and come back: what was acknowledged is there, once, in order."""

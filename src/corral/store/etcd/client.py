@@ -1,12 +1,14 @@
 """etcd's API, as its JSON gateway speaks it: the four calls that a store needs.
 
 Numbers are texts and keys are base64 there (etcd.io, "gRPC gateway"). Calls go to one member; one that does not answer
-is passed over for the next.
+is passed over for the next. A member that takes a connection and says nothing (it is frozen, its packets are dropped) is
+left as soon as another one answers; where all are slow, as on slow disks, nobody is left.
 """
 
+import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +22,14 @@ from corral.store.protocol import Unavailable
 from corral.wire.sockets import guarded
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
+_SUSPICIOUS_SECONDS = 0.7
+"""A call without an answer for this long makes the client ask another member. A lease of 5 s must outlast it."""
 _CONNECTIONS = 64
 _EVERYTHING = base64.b64encode(b"\0").decode()
 # A watch whose member has lost its leader must end instead of staying silent.
 _HAS_LEADER = {"Grpc-Metadata-hasleader": "true"}
 _PAGE = 500
+_LATEST = {"key": _EVERYTHING, "limit": "1", "keys_only": True}
 _TOO_LARGE = "request is too large"
 
 
@@ -59,7 +64,11 @@ class EtcdClient:
 
     def __init__(self, address: EtcdAddress) -> None:
         self._address = address
-        self._at = 0
+        self.at = 0
+        """Which member is asked."""
+        self.moved: Callable[[], None] = lambda: None
+        """Called when a member was left because it does not answer; what hangs there should be begun anew."""
+        self._looking = asyncio.Lock()
         self._context = _context(address)
         self._session: aiohttp.ClientSession | None = None
 
@@ -73,12 +82,13 @@ class EtcdClient:
         if self._session is not None:
             await self._session.close()
 
-    def next_member(self) -> None:
-        """Ask another member from now on."""
-        self._at = (self._at + 1) % len(self._address.members)
+    def leave(self, at: int) -> None:
+        """Ask another member than `at` from now on."""
+        if self.at == at:
+            self.at = (at + 1) % len(self._address.members)
 
-    def _url(self, path: str) -> str:
-        return self._address.url(self._address.members[self._at]) + path
+    def _url(self, at: int, path: str) -> str:
+        return self._address.url(self._address.members[at]) + path
 
     async def swap(
         self, key: str, value: bytes | None, revision: int, *, also: tuple[str, int] | None = None
@@ -126,7 +136,7 @@ class EtcdClient:
 
     async def latest(self) -> int:
         """etcd's latest revision, as a majority knows it."""
-        answer = await self._call("/v3/kv/range", {"key": _EVERYTHING, "limit": "1", "keys_only": True}, again=True)
+        answer = await self._call("/v3/kv/range", _LATEST, again=True)
         return int(answer["header"]["revision"])
 
     async def compact(self, revision: int) -> None:
@@ -147,35 +157,69 @@ class EtcdClient:
         """
         assert self._session is not None
         request = {"create_request": {"key": _EVERYTHING, "range_end": _EVERYTHING, "start_revision": str(start)}}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=2.0)
+        timeout, at = aiohttp.ClientTimeout(total=None, sock_connect=2.0), self.at
         try:
             async with self._session.post(
-                self._url("/v3/watch"), data=orjson.dumps(request), headers=_HAS_LEADER, timeout=timeout
+                self._url(at, "/v3/watch"), data=orjson.dumps(request), headers=_HAS_LEADER, timeout=timeout
             ) as response:
                 yield _batches(response)
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"cannot watch etcd at {self._url('')}: {error}") from error
+            raise Unavailable(f"cannot watch etcd at {self._url(at, '')}: {error}") from error
 
     async def _call(self, path: str, body: Mapping[str, Any], *, again: bool) -> Mapping[str, Any]:
         """One call; `again` says that it may be made twice."""
-        assert self._session is not None
         last: Exception | None = None
         for _ in self._address.members:
+            at = self.at
             try:
-                async with self._session.post(self._url(path), data=orjson.dumps(body)) as response:
-                    return _answer(orjson.loads(await response.read()))
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                # It was not sent, so that another member may get it whatever it is.
-                last = error
+                return _answer(orjson.loads(await self._ask(at, path, body)))
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Unavailable) as error:
                 last = error
-                if not again:
-                    self.next_member()
-                    break
-            self.next_member()
+            self.leave(at)
+            # What was not sent another member may get, whatever it is.
+            if not again and not isinstance(last, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                break
         raise Unavailable(
             f"cannot use {self._address}: {last or 'no answer'}", "see that a majority of etcd's members is up"
         ) from last
+
+    async def _ask(self, at: int, path: str, body: Mapping[str, Any]) -> bytes:
+        """What a member answers.
+
+        Raises:
+            Unavailable: it does not, and another one does.
+            aiohttp.ClientError, OSError: it cannot be reached, or not in time.
+        """
+        asked = asyncio.ensure_future(self._post(at, path, body))
+        try:
+            while not (await asyncio.wait({asked}, timeout=_SUSPICIOUS_SECONDS))[0]:
+                if await self._find_better(at):
+                    raise Unavailable(f"the member at {self._url(at, '')} does not answer")
+            return asked.result()
+        finally:
+            asked.cancel()
+
+    async def _post(self, at: int, path: str, body: Mapping[str, Any]) -> bytes:
+        assert self._session is not None
+        async with self._session.post(self._url(at, path), data=orjson.dumps(body)) as response:
+            return await response.read()
+
+    async def _find_better(self, at: int) -> bool:
+        """Whether a member other than `at` is asked from now on, because it answers at once."""
+        async with self._looking:
+            if self.at != at:
+                return True
+            for step in range(1, len(self._address.members)):
+                other = (at + step) % len(self._address.members)
+                try:
+                    async with asyncio.timeout(_SUSPICIOUS_SECONDS):
+                        _answer(orjson.loads(await self._post(other, "/v3/kv/range", _LATEST)))
+                except (aiohttp.ClientError, OSError, ValueError, Unavailable):
+                    continue
+                self.at = other
+                self.moved()
+                return True
+        return False
 
 
 def _answer(answer: Mapping[str, Any]) -> Mapping[str, Any]:

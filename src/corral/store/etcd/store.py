@@ -72,6 +72,7 @@ class EtcdStore(State):
         try:
             latest = await store._fill()
             store._watching = asyncio.create_task(store._mirror(), name="etcd watch")
+            client.moved = store._watch_anew
             await store._reach(latest - _OFFSET)
         except BaseException:
             await store.close()
@@ -188,6 +189,7 @@ class EtcdStore(State):
         """Follow etcd until cancelled."""
         attempt = 0
         while True:
+            at = self._client.at
             try:
                 async with self._client.watch(self.revision + _OFFSET + 1) as batches:
                     async for events in batches:
@@ -199,7 +201,7 @@ class EtcdStore(State):
             except Unavailable as error:
                 level = logging.WARNING if attempt == 3 else logging.DEBUG
                 _log.log(level, "cannot follow %s, will try on: %s", self._address, error)
-            self._client.next_member()
+            self._client.leave(at)
             await self._clock.sleep(_BACKOFF.delay(attempt))
             attempt += 1
 
@@ -280,8 +282,12 @@ class EtcdStore(State):
     def _restart_watch(self) -> None:
         """Open the watch anew, but leave a new one the time to catch up, however many wait for it."""
         now = asyncio.get_running_loop().time()
-        if self._watching is not None and not self._closed and now - self._restarted >= _LAG_SECONDS:
+        if now - self._restarted >= _LAG_SECONDS:
             self._restarted = now
+            self._watch_anew()
+
+    def _watch_anew(self) -> None:
+        if self._watching is not None and not self._closed:
             self._watching.cancel()
             self._watching = asyncio.create_task(self._mirror(), name="etcd watch")
 
