@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from .plan import SILENCING, Fault
+from .plan import MEMBER_SORTS, SERVER_SORTS, SILENCING, Fault
 
 _APART: Final = 5.0
-"""Seconds between a machine's fault and any other for it to count as alone."""
+"""Seconds between a fault of servers or etcd and a machine's for that to count as alone."""
 _SLACK: Final = 10.0
 """Seconds after a fault's end in which something may still be lost to it (fencing; the machine's boot)."""
 
@@ -207,7 +207,8 @@ def _spread(seconds: Collection[float]) -> str:
 def figures(history: History, apps: Sequence[str], *, alone: bool = False) -> Figures:
     """Measured on machines that fell silent for long enough; `apps`: the StatefulSets.
 
-    `alone`: only of faults during which nothing else was wrong. While servers change places the time begins anew.
+    `alone`: only of faults during which nothing was wrong with servers and etcd; with each that takes over the time that
+    a machine has begins anew.
     """
     detected, replaced, restored = [], [], []
     replicas = max((len(nodes) for _, nodes in history.endpoints), default=0)

@@ -42,7 +42,7 @@ class Report:
     history: History
     figures: Figures
     alone: Figures
-    """Of the faults that came alone."""
+    """Of the faults that came while servers and etcd were well."""
     settled: float
     """Seconds from the last fault's end until everything was as it should be."""
     violations: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Report:
         return [
             f"seed {self.seed}: {len(self.history.faults)} faults, {written} writes, {len(self.history.jobs)} jobs",
             *self.figures.lines(),
-            *(f"alone: {line}" for line in self.alone.lines()[:3]),
+            *(f"servers well: {line}" for line in self.alone.lines()[:3]),
             f"healed {self.settled:.1f} s after the last fault",
             *(f"VIOLATION: {what}" for what in self.violations),
         ]
