@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from .plan import MEMBER_SORTS, SERVER_SORTS, SILENCING, Fault
+from .plan import SILENCING, Fault
 
 _APART: Final = 5.0
 """Seconds between a fault of servers or etcd and a machine's for that to count as alone."""
@@ -207,8 +207,8 @@ def _spread(seconds: Collection[float]) -> str:
 def figures(history: History, apps: Sequence[str], *, alone: bool = False) -> Figures:
     """Measured on machines that fell silent for long enough; `apps`: the StatefulSets.
 
-    `alone`: only of faults during which nothing was wrong with servers and etcd; with each that takes over the time that
-    a machine has begins anew.
+    `alone`: only of faults during which nothing was wrong with servers and etcd; with each that takes over a machine's
+    time begins anew.
     """
     detected, replaced, restored = [], [], []
     replicas = max((len(nodes) for _, nodes in history.endpoints), default=0)
@@ -228,7 +228,8 @@ def figures(history: History, apps: Sequence[str], *, alone: bool = False) -> Fi
 
 
 def _is_alone(fault: Fault, faults: Iterable[Fault]) -> bool:
-    return not any(other.at < fault.ends and fault.at - _APART < other.ends for other in faults if other is not fault)
+    disturbing = [other for other in faults if other.sort in SERVER_SORTS | MEMBER_SORTS]
+    return not any(other.at < fault.ends and fault.at - _APART < other.ends for other in disturbing)
 
 
 def _elsewhere(nodes: Collection[str], fault: Fault, replicas: int) -> bool:

@@ -1,8 +1,8 @@
 """etcd's API, as its JSON gateway speaks it: the four calls that a store needs.
 
 Numbers are texts and keys are base64 there (etcd.io, "gRPC gateway"). Calls go to one member; one that does not answer
-is passed over for the next. One that takes a connection and says nothing (it is frozen, its packets are dropped) is left
-as soon as another member answers; where all are slow, as on slow disks, nobody is left.
+is passed over for the next. One that takes a connection and says nothing (it is frozen, its packets are dropped) is
+left as soon as another member answers; where all are slow, as on slow disks, nobody is left.
 """
 
 import asyncio
