@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from .plan import SILENCING, Fault
+from .plan import MEMBER_SORTS, SERVER_SORTS, SILENCING, Fault
 
 _APART: Final = 5.0
 """Seconds between a fault of servers or etcd and a machine's for that to count as alone."""
