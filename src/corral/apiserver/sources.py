@@ -3,6 +3,8 @@
 The name of an upload is the SHA-256 of its bytes, so that uploading it twice costs a HEAD and a broken upload cannot be
 mistaken for a whole one. It belongs to the namespace that it was sent to: a digest is no secret (it stands in pods
 and events), so knowing it must not open, nor even tell of, what others have sent.
+
+An upload lies on the server that took it. Another server of the cell that is asked for it fetches it from there, once.
 """
 
 import asyncio
@@ -10,12 +12,15 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
 from corral.apiserver.auth.api import User
-from corral.kinds.status import StatusError, bad_request, not_found, too_large
+from corral.kinds.status import StatusError, bad_request, not_found, too_large, unavailable
 
 LIMIT = 1 << 30
 """Bytes of one upload."""
@@ -24,12 +29,21 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CHUNK = 1 << 20
 
 
+class Peers(Protocol):
+    """The other servers of a cell."""
+
+    def source(self, namespace: str, digest: str) -> AbstractAsyncContextManager[AsyncIterator[bytes] | None]:
+        """The bytes of an upload that one of them has; None if none has, or can be reached."""
+
+
 class Sources:
     """The uploads of a cell. `directory` is made if it is missing."""
 
-    def __init__(self, directory: Path, *, limit: int = LIMIT) -> None:
+    def __init__(self, directory: Path, peers: Peers | None = None, *, limit: int = LIMIT) -> None:
         self._directory = directory
+        self._peers = peers
         self._limit = limit
+        self._fetching = asyncio.Lock()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         # What an interrupted upload left.
         for partial in directory.glob(".upload-*"):
@@ -46,6 +60,28 @@ class Sources:
             raise not_found("corral.dev", "sources", digest)
         return path
 
+    async def find(self, namespace: str, digest: str) -> Path:
+        """The file of an upload, fetched from another server if need be.
+
+        Raises:
+            StatusError: 400, not a digest; 404, not uploaded to this namespace, or its server does not answer; 503, that
+                one broke off; 507.
+        """
+        place = self._place(namespace, digest)
+        if self._peers is not None and not place.is_file():
+            async with self._fetching:
+                if not place.is_file():
+                    await self._fetch(self._peers, namespace, digest)
+        return self.path(namespace, digest)
+
+    async def _fetch(self, peers: Peers, namespace: str, digest: str) -> None:
+        try:
+            async with peers.source(namespace, digest) as chunks:
+                if chunks is not None:
+                    await self._store(chunks, namespace, digest)
+        except ConnectionError as error:
+            raise unavailable(f"cannot fetch the source from another server: {error}") from error
+
     def _place(self, namespace: str, digest: str) -> Path:
         if not _NAMESPACE.fullmatch(namespace):
             raise bad_request(f"cannot use {namespace!r} as a namespace: it must be a DNS label")
@@ -58,12 +94,20 @@ class Sources:
     async def handle(self, request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         """PUT, GET and HEAD of `/apis/corral.dev/v1/namespaces/{namespace}/sources/{name}`.
 
+        A GET with `local=true` is another server's: it is answered from this one's own disk. So is a HEAD, which asks
+        whether to upload: that must not wait for a server that is down.
+
         Raises:
             StatusError: 400, 404, 413.
         """
         if request.method == "PUT":
-            created = await self._store(request, namespace, name)
+            self._place(namespace, name)
+            if (request.content_length or 0) > self._limit:
+                raise too_large(self._limit)
+            created = await self._store(request.content.iter_chunked(_CHUNK), namespace, name)
             return web.Response(status=201 if created else 200)
+        if request.method == "GET" and "local" not in request.query:
+            await self.find(namespace, name)
         path = self.path(namespace, name)
         if request.method == "HEAD":
             # Whoever looks is about to use it: the collector must not take it now.
@@ -72,15 +116,13 @@ class Sources:
             return web.Response(headers={"Content-Length": str(size)}, content_type="application/gzip")
         return web.FileResponse(path, headers={"Content-Type": "application/gzip"})
 
-    async def _store(self, request: web.BaseRequest, namespace: str, digest: str) -> bool:
+    async def _store(self, chunks: AsyncIterable[bytes], namespace: str, digest: str) -> bool:
         place = self._place(namespace, digest)
-        if (request.content_length or 0) > self._limit:
-            raise too_large(self._limit)
         descriptor, text = tempfile.mkstemp(prefix=".upload-", dir=self._directory)
         partial = Path(text)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                actual = await self._receive(request, file.fileno())
+                actual = await self._receive(chunks, file.fileno())
                 if actual != digest:
                     raise bad_request(f"cannot store the source: its SHA-256 is {actual}, not {digest}; send it again")
                 await asyncio.to_thread(os.fsync, file.fileno())
@@ -88,9 +130,9 @@ class Sources:
         finally:
             partial.unlink(missing_ok=True)
 
-    async def _receive(self, request: web.BaseRequest, descriptor: int) -> str:
+    async def _receive(self, chunks: AsyncIterable[bytes], descriptor: int) -> str:
         digest, size = hashlib.sha256(), 0
-        async for chunk in request.content.iter_chunked(_CHUNK):
+        async for chunk in chunks:
             size += len(chunk)
             if size > self._limit:
                 raise too_large(self._limit)

@@ -21,7 +21,7 @@ from corral.client.client import Client
 
 
 class LocalSources:
-    """Uploads that lie on this very machine."""
+    """Uploads that lie on this very machine, or are fetched to it from other servers."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -30,9 +30,10 @@ class LocalSources:
         """Copy the upload `digest` of `namespace` to the file `into`.
 
         Raises:
-            StatusError: it was never uploaded, or is not kept any more.
+            StatusError: it was never uploaded, is not kept any more, or the server that has it cannot be reached.
         """
-        await asyncio.to_thread(shutil.copyfile, self._sources.path(namespace, digest), into)
+        path = await self._sources.find(namespace, digest)
+        await asyncio.to_thread(shutil.copyfile, path, into)
 
 
 def build_agent(

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from corral.apiserver.auth.pki import Pki
+from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.server import ApiServer
 from corral.apiserver.source_collector import SourceCollector
 from corral.apiserver.sources import Sources
@@ -18,6 +18,7 @@ from corral.app import extensions
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig, machine_address
 from corral.app.manager import Manager
+from corral.app.peers import Peers
 from corral.app.server import running_server
 from corral.app.servers import Roster
 from corral.app.snapshots import Snapshots
@@ -83,7 +84,8 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         if manager.plugins:
             steps.done("plug-ins", ", ".join(manager.plugins))
         sources_dir = config.data_dir / "sources"
-        sources = Sources(sources_dir)
+        peers = Peers(roster.others, pki.client_context("system:apiserver", [MASTERS])) if api.shared else None
+        sources = Sources(sources_dir, peers)
         tasks.start(SourceCollector(sources_dir, server.core.store, clock).run(), "old sources")
         extensions.install(config, server, api.dialer, sources, manager)
         steps.done("controllers", "scheduler and controllers run")
