@@ -64,8 +64,8 @@ class Sources:
         """The file of an upload, fetched from another server if need be.
 
         Raises:
-            StatusError: 400, not a digest; 404, not uploaded to this namespace, or its server does not answer; 503, that
-                one broke off; 507.
+            StatusError: 400, not a digest; 404, not uploaded to this namespace, or its server does not answer; 503,
+                that one broke off; 507.
         """
         place = self._place(namespace, digest)
         if self._peers is not None and not place.is_file():

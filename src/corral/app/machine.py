@@ -139,7 +139,7 @@ async def running_machine(
         await _ask_whether_welcome(client, attentive, membership)
         context = await identity.serving(client)
         tasks = await stack.enter_async_context(TaskStack())
-        tasks.start(_hear_of_servers(config.data_dir, membership, transport, client, clock, rng), "servers of the cell")
+        tasks.start(hear_of_servers(config.data_dir, membership, transport, client, clock, rng), "servers of the cell")
         runtime, network = parts.ground(config, client, membership.name, clock, rng)
         settings = AgentConfig(
             node_name=membership.name,
@@ -209,7 +209,7 @@ def _ask_for_restart(tasks: TaskStack) -> None:
         tasks.failed.set_result(RestartAsked("this agent ends, so that a new one takes its place"))
 
 
-async def _hear_of_servers(
+async def hear_of_servers(
     directory: Path,
     membership: Membership,
     transport: FailoverTransport,
