@@ -49,7 +49,7 @@ def payload(notice: Notice, repair: Repair) -> Obj:
             "machine": repair.machine,
             "reason": notice.reason,
             **shown,
-            **{field: msgspec.to_builtins(value) for field, value in lists.items()},
+            **{field: [msgspec.to_builtins(one) for one in value] for field, value in lists.items()},
         },
     }
 
