@@ -5,6 +5,7 @@ else (mail, Slack, Teams, SMS ...) is apprise's business, the extra `corral[noti
 """
 
 import asyncio
+import logging
 
 import aiohttp
 import msgspec
@@ -77,6 +78,8 @@ async def _by_apprise(address: str, notice: Notice) -> None:
         raise CorralError(
             f"cannot send to {scheme}: apprise is not installed", "pip install 'corral[notify]', or use a webhook"
         ) from error
+    # It names addresses in what it logs.
+    logging.getLogger("apprise").propagate = False
     sender = apprise.Apprise()
     if not sender.add(address):
         raise CorralError("cannot send: apprise does not understand the address")

@@ -106,6 +106,13 @@ class RuntimeSuite:
     async def test_it_answers(self, runtime: Runtime) -> None:
         await runtime.check()
 
+    async def test_it_recovers_without_touching_what_runs(self, runtime: Runtime, pod: Pod) -> None:
+        spec = pod.spec("sleep", "3600")
+        await pod.run(spec)
+        before = await runtime.containers()
+        assert await runtime.recover()
+        assert await runtime.containers() == before
+
     async def test_what_a_container_writes_is_where_it_says(self, runtime: Runtime, pod: Pod) -> None:
         if not self.shell:
             return

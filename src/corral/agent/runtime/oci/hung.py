@@ -13,7 +13,7 @@ HUNG_SECONDS = 30.0
 """A call that makes, starts, asks or removes takes milliseconds; on a machine that is overrun, seconds."""
 
 
-def hung_calls(engine: Engine, seconds: float = HUNG_SECONDS) -> list[int]:
+def hung_calls(engine: Engine, seconds: float) -> list[int]:
     """Processes of `engine` with this cell's state that are older than `seconds`; an exec may last and is none."""
     found = []
     for entry in Path("/proc").iterdir():

@@ -121,7 +121,7 @@ class OciRuntime:
     async def recover(self) -> str:
         held = self._held
         before = len(held.running())
-        calls = hung.hung_calls(self._engine) if self._engine is not None else []
+        calls = hung.hung_calls(self._engine, hung.HUNG_SECONDS) if self._engine is not None else []
         hung.end(calls)
         self._engine = await engines.find(self._choice, self._layout.oci, self._cgroups.kind)
         await self.check()
