@@ -29,7 +29,7 @@ async def test_calls_that_hang_are_ended_and_the_next_one_works(
     await runtime.create_container(spec)
     starting = asyncio.create_task(runtime.start_container(spec.id))
     async with asyncio.timeout(PATIENCE):
-        while not hung.hung_calls(held._engine, 0.0):
+        while not hung.hung_calls(held._engine, 0.0):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert hung.hung_calls(held._engine, hung.HUNG_SECONDS) == [], "what has just begun does not hang"
         monkeypatch.setattr(hung, "HUNG_SECONDS", 0.0)
