@@ -25,13 +25,15 @@ from corral.apiserver.http.heads import (
     response,
     watch_head,
 )
-from corral.apiserver.server import Answer, ApiServer
+from corral.apiserver.routing import split
+from corral.apiserver.server import GROUP, Answer, ApiServer
 from corral.apiserver.verbs.watch import Lines
 from corral.apiserver.watching import Event, Watching
 from corral.kinds.status import StatusError, too_large, unauthorized
 
 _HEAD_END = b"\r\n\r\n"
 _TOO_LARGE_HEAD = StatusError(431, "RequestHeaderFieldsTooLarge", f"the request head is larger than {HEAD_LIMIT} bytes")
+_OWN_GROUP = f"/apis/{GROUP}/"
 _STREAM_ENDINGS = ("/log", "/exec", "/attach", "/portforward", "/proxy")
 # A client that sends more than this ahead of its answers is made to wait.
 _AHEAD = 256 * 1024
@@ -205,7 +207,10 @@ class Connection(asyncio.Protocol):
         return self._fields
 
     def _is_stream(self, path: str) -> bool:
-        return path.endswith(_STREAM_ENDINGS) or "/proxy/" in path or path.startswith("/apis/corral.dev/")
+        if path.startswith(_OWN_GROUP):
+            target = split(path)
+            return target is None or self._server.is_stream(target)
+        return path.endswith(_STREAM_ENDINGS) or "/proxy/" in path
 
     def _answer(self, line: Line, fields: Fields, body: bytes) -> bool:
         """Answer a request; False if the answer takes time, and then the connection waits for it."""
