@@ -22,7 +22,7 @@ from corral.apiserver.server import ApiServer
 from corral.apiserver.streams import NodeDialer
 from corral.app.config import CellConfig, machine_address
 from corral.app.ports import cannot_listen
-from corral.app.stores import open_store, read_address
+from corral.app.stores import open_store, read_address, remember
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.client import Client
@@ -62,6 +62,7 @@ async def running_server(
         address = read_address(config.store, config.data_dir)
         store = await open_store(address)
         stack.push_async_callback(store.close)
+        remember(config.data_dir, config.store)
         done("state", f"{address} at revision {store.revision}")
 
         tokens = TokenIssuer(pki.service_account_key, store, clock)

@@ -15,7 +15,7 @@ from corral.app import options
 from corral.app.config import CellConfig
 from corral.app.extensions import BACKUP_PATH
 from corral.app.process import AlreadyRuns, sole_owner
-from corral.app.stores import StoreAddress, open_store, read_address
+from corral.app.stores import StoreAddress, open_store, read_address, remembered
 from corral.base.clock import rfc3339
 from corral.base.errors import CorralError
 from corral.cli import terminal
@@ -25,7 +25,11 @@ from corral.store.backup import Item
 from corral.store.protocol import Store
 
 _STORE = click.option(
-    "--store", "where", default="", metavar="URL", help="etcd://... or sqlite:///...; the data directory's by default."
+    "--store",
+    "where",
+    default="",
+    metavar="URL",
+    help="etcd://... or sqlite:///...; where the cell ran last by default.",
 )
 
 
@@ -183,6 +187,6 @@ def _offline(data_dir: Path, where: str, work: _Work) -> None:
         AlreadyRuns: one does.
     """
     config = CellConfig(data_dir.absolute())
-    address = read_address(where, config.data_dir)
+    address = read_address(where or remembered(config.data_dir), config.data_dir)
     with sole_owner(config) if config.run_dir.is_dir() else nullcontext():
         asyncio.run(work(address))

@@ -22,6 +22,7 @@ from corral.app.fleet.layout import MOST, Fleet
 from corral.app.fleet.opening import open_fleet
 from corral.app.ports import check_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
+from corral.app.stores import remembered
 from corral.base import memory
 from corral.base.checks import Check
 from corral.base.errors import CorralError
@@ -40,7 +41,10 @@ from corral.kinds.health import PROFILES
 @click.option("--node-name", default="", metavar="NAME", help="Name of this machine; its host name otherwise.")
 @options.engine
 @click.option(
-    "--store", default="", metavar="URL", help="Keep state in etcd://HOST:PORT,...?ca=FILE&cert=FILE&key=FILE."
+    "--store",
+    default="",
+    metavar="URL",
+    help="Keep state in etcd://HOST:PORT,...?ca=FILE&cert=FILE&key=FILE; where it was last by default.",
 )
 @click.option(
     "--join-server",
@@ -107,6 +111,7 @@ def command(
         if join_server is not None:
             found = joining.join(config, join_server)
             config = replace(config, store=config.store or found)
+        config = replace(config, store=config.store or remembered(config.data_dir))
         if detach:
             code = detaching.detached(config, ["up", *_arguments(config)])
         else:

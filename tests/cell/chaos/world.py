@@ -152,7 +152,7 @@ class World:
         return heal
 
     def _again(self, server: str) -> None:
-        self.servers[server].up("--store", self.store, *(() if server == "s1" else ("--no-agent",)))
+        self.servers[server].up(*(() if server == "s1" else ("--no-agent",)))
 
 
 def kill(pid: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from corral.app.store import command
-from corral.app.stores import open_store
+from corral.app.stores import open_store, remember, remembered
 from corral.base.errors import CorralError
 from corral.store import backup
 from corral.testing.store_suite import wrote
@@ -75,3 +75,14 @@ def test_nothing_is_lost_when_a_restore_is_interrupted(cell: Path, monkeypatch: 
     assert "the power has gone" in done.output
     (kept,) = (cell / "backups").iterdir()
     assert [record.key for record in backup.read(kept).records] == ["/old"]
+
+
+def test_a_cell_remembers_where_its_state_is(cell: Path, tmp_path: Path) -> None:
+    assert remembered(cell) == ""
+    remember(cell, f"sqlite://{tmp_path}/other.db")
+    assert (cell / "store-url").stat().st_mode & 0o777 == 0o600
+    done = invoke("migrate", "--data-dir", cell, "--to", f"sqlite://{tmp_path}/third.db")
+    assert done.exit_code == 0, done.output
+    assert keys(tmp_path / "third.db") == ["/new/1", "/new/2"]
+    remember(cell, "")
+    assert remembered(cell) == ""
