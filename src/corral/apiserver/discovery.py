@@ -30,6 +30,11 @@ class Extension(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return f"{self.plural}/{self.subresource}" if self.subresource else self.plural
 
+    @property
+    def singular(self) -> str:
+        plural = self.plural
+        return f"{plural.removesuffix('ies')}y" if plural.endswith("ies") else plural.removesuffix("s")
+
 
 class Discovery:
     """Discovery documents, rendered once until the registry changes."""
@@ -121,7 +126,7 @@ class Discovery:
                 "name": extension.name,
                 "singularName": "",
                 "namespaced": extension.namespaced,
-                "kind": extension.plural.capitalize().removesuffix("s"),
+                "kind": extension.singular.capitalize(),
                 "verbs": list(extension.verbs),
             }
             for extension in self._shown_extensions(group, version)
@@ -215,7 +220,7 @@ def _aggregated_resource(kind: Kind) -> Obj:
 
 
 def _aggregated_extension(extension: Extension, all_of: Sequence[Extension], group: str, version: str) -> Obj:
-    response = {"group": group, "version": version, "kind": extension.plural.capitalize().removesuffix("s")}
+    response = {"group": group, "version": version, "kind": extension.singular.capitalize()}
     subresources = [
         {"subresource": other.subresource, "responseKind": response, "verbs": list(other.verbs)}
         for other in all_of
@@ -225,7 +230,7 @@ def _aggregated_extension(extension: Extension, all_of: Sequence[Extension], gro
         "resource": extension.plural,
         "responseKind": response,
         "scope": "Namespaced" if extension.namespaced else "Cluster",
-        "singularResource": extension.plural.removesuffix("s"),
+        "singularResource": extension.singular,
         "verbs": list(extension.verbs),
         **({"subresources": subresources} if subresources else {}),
     }
