@@ -393,8 +393,31 @@ def test_the_deadline_fails_the_pod() -> None:
     before = step(subject, seen(running()), subject["status"], NOW)
     assert before.wake_at == NOW + timedelta(seconds=30)
     after = step(subject, seen(running()), before.status, NOW + timedelta(seconds=30))
-    assert (after.status["phase"], after.status["reason"]) == ("Failed", "DeadlineExceeded")
     assert [type(found) for found in after.instructions] == [KillContainer]
+    assert (after.status["phase"], after.status.get("reason")) == ("Running", None), "whoever replaces it waits"
+    late = NOW + timedelta(seconds=31)
+    ended = step(subject, seen(replace(exited(code=137), finished=late)), after.status, late)
+    assert (ended.status["phase"], ended.status["reason"]) == ("Failed", "DeadlineExceeded")
+
+
+def test_a_pod_that_ended_before_its_deadline_did_so_however_late_that_is_seen() -> None:
+    subject = pod(activeDeadlineSeconds=60, restartPolicy="Never")
+    subject["status"] = {"startTime": "2026-01-01T11:59:30Z"}
+    found = step(subject, seen(exited(code=0)), subject["status"], NOW + timedelta(hours=1))
+    assert found.status["phase"] == "Succeeded"
+
+
+def test_an_evicted_pod_has_failed_when_its_containers_have_ended() -> None:
+    told = model.Rejection("Evicted", "low on memory", 1, disrupted=True)
+    killed = step(pod(), seen(running(), rejected=told), {"phase": "Running"}, NOW)
+    assert [(type(found), found.grace) for found in killed.instructions] == [(KillContainer, 1)]  # type: ignore[union-attr]
+    assert (killed.status["phase"], killed.status.get("reason")) == ("Running", None)
+    ended = step(pod(), seen(exited(code=137), rejected=told), killed.status, NOW)
+    assert (ended.status["phase"], ended.status["reason"]) == ("Failed", "Evicted")
+    assert condition(ended.status, "DisruptionTarget")["reason"] == "TerminationByKubelet"
+    assert ended.instructions == ()
+    cleared = step(pod(), seen(exited(code=137), rejected=told, unwanted=True), ended.status, NOW)
+    assert cleared.instructions == (RemoveSandbox("u1-0"),)
 
 
 def test_a_rejected_pod_fails_and_nothing_is_done() -> None:

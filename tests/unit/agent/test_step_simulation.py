@@ -46,6 +46,8 @@ class World:
         before = self.status.get("phase", "Pending")
         assert _RANK[status["phase"]] >= _RANK[before]
         assert _RANK[before] < 2 or status["phase"] == before
+        if _RANK[status["phase"]] == 2:
+            assert not self.live(), "it is said to have ended, and something of it runs"
         for old in self.status.get("containerStatuses") or ():
             new = next(found for found in status["containerStatuses"] if found["name"] == old["name"])
             assert new["restartCount"] >= old["restartCount"]
@@ -159,6 +161,7 @@ def pods(draw: Any) -> Obj:
     return {
         "metadata": {"name": "p", "namespace": "d", "uid": "u"},
         "spec": {
+            "activeDeadlineSeconds": draw(st.sampled_from([None, 90])),
             "restartPolicy": draw(st.sampled_from(["Always", "OnFailure", "Never"])),
             "initContainers": [
                 {"name": f"i{index}", **({"restartPolicy": "Always"} if kind == "sidecar" else {})}
@@ -172,7 +175,7 @@ def pods(draw: Any) -> Obj:
 
 events = st.lists(
     st.tuples(
-        st.sampled_from(["do", "do", "do", "fail", "exit", "crash", "doom", "lose", "wait", "gone"]),
+        st.sampled_from(["do", "do", "do", "fail", "exit", "crash", "doom", "lose", "wait", "gone", "evict", "clear"]),
         st.integers(0, 10),
     ),
     max_size=60,
@@ -215,6 +218,10 @@ def _happen(world: World, event: str, number: int) -> None:
         world.lose_sandbox()
     elif event == "wait":
         world.now += timedelta(seconds=number * 60)
+    elif event == "evict" and number == 0:
+        world.seen = replace(world.seen, rejected=model.Rejection("Evicted", "x", 1, disrupted=True))
+    elif event == "clear":
+        world.seen = replace(world.seen, unwanted=True)
     elif event == "gone" and number == 0:
         world.seen = replace(world.seen, gone=True)
 

@@ -7,7 +7,7 @@ unless nothing would run in it, terminal pods keep their containers (for logs an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from corral.agent.podstate import model
@@ -46,7 +46,7 @@ def step(
     """
     found = views(pod, seen, previous)
     _check(pod, seen, found)
-    ending = _ending(pod, seen, found, previous, now)
+    ending = _held_back(_ending(pod, seen, found, previous, now), seen, found, previous)
     plan = _Plan(pod, seen, found, now)
     if seen.fenced and _live(found):
         plan.fence()
@@ -111,15 +111,23 @@ def _ending(pod: Obj, seen: Observed, found: Sequence[View], previous: Obj, now:
         return Ending("it has ended", phase, reason, message, remove)
     if seen.rejected is not None:
         return Ending("it was rejected", "Failed", seen.rejected.reason, seen.rejected.message, remove)
+    if _overdue(pod, found, previous, now):
+        said = "Pod was active on the node longer than the specified deadline"
+        return Ending("its deadline has passed", "Failed", "DeadlineExceeded", said, remove)
     outcome = _outcome(found)
     if outcome:
         return Ending("its containers have ended", "" if _live(found) else outcome, remove=remove)
-    if _overdue(pod, previous, now):
-        said = "Pod was active on the node longer than the specified deadline"
-        return Ending("its deadline has passed", "Failed", "DeadlineExceeded", said, remove)
     if remove:
         return Ending("it is being deleted", "" if _live(found) else _final_phase(found), remove=True)
     return None
+
+
+def _held_back(ending: Ending | None, seen: Observed, found: Sequence[View], previous: Obj) -> Ending | None:
+    """A pod is not said to have ended while something of it runs or is about to: whoever replaces it would have two."""
+    runs = _live(found) or any(key.startswith("container/") for key in seen.busy)
+    if ending is None or not runs or previous.get("phase") in TERMINAL:
+        return ending
+    return replace(ending, phase="", reason="", message="")
 
 
 def _outcome(found: Sequence[View]) -> str:
@@ -152,9 +160,13 @@ def deadline(pod: Obj, previous: Obj) -> datetime | None:
     return parse_rfc3339(started) + timedelta(seconds=int(seconds))
 
 
-def _overdue(pod: Obj, previous: Obj, now: datetime) -> bool:
+def _overdue(pod: Obj, found: Sequence[View], previous: Obj, now: datetime) -> bool:
+    """Whether the deadline has passed, and the pod had not ended by itself until then."""
     ends = deadline(pod, previous)
-    return ends is not None and now >= ends
+    if ends is None or now < ends:
+        return False
+    late = any(view.past and view.past.finished and view.past.finished > ends for view in found)
+    return late or not _outcome(found)
 
 
 def grace_of(pod: Obj) -> int:
