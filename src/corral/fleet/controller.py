@@ -18,7 +18,7 @@ from corral.client.informer import Informer
 from corral.fleet.plan import Decisions, Opening, World, name, plan, stages
 from corral.fleet.rules import BadPolicy, Policy, default_policy, read_policy
 from corral.kinds import conditions
-from corral.kinds.owners import controller_of
+from corral.kinds.owners import CONTROLLER_INDEX, controller_index, controller_of
 from corral.kinds.repairs import (
     POLICY,
     QUARANTINE_TAINT,
@@ -41,7 +41,6 @@ from corral.machinery.status import write_status
 
 _ALL = Key("", "fleet")
 _MACHINE = "machine"
-_OWNER = "controller"
 _TOO_MANY = 429
 
 
@@ -77,12 +76,14 @@ class RepairController:
         self._tools = tools
         self._repairs, self._policies, self._nodes, self._pods, self._volumes = map(tools.caches.get, self.reads)
         self._pods.add_index(_MACHINE, lambda pod: [(pod.get("spec") or {}).get("nodeName") or ""])
-        self._pods.add_index(_OWNER, lambda pod: [(controller_of(pod) or {}).get("uid") or ""])
+        self._pods.add_index(CONTROLLER_INDEX, controller_index)
         self._volumes.add_index(_MACHINE, lambda volume: [machine_of(volume)])
 
     def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
         """Everything concerns everything; but what happens to machines that are well, and to their pods, nobody."""
         if resource == PODS:
+            if not self._machines:
+                return ()
             near = (obj.get("spec") or {}).get("nodeName") in self._machines
             return [_ALL] if near or (controller_of(obj) or {}).get("uid") in self._owners else []
         if resource == NODES:
@@ -110,7 +111,7 @@ class RepairController:
             list(self._nodes.items()),
             [repair for obj in self._repairs.items() if (repair := _readable(obj)) is not None],
             lambda machine: self._pods.index(_MACHINE, machine),
-            lambda uid: self._pods.index(_OWNER, uid),
+            lambda uid: self._pods.index(CONTROLLER_INDEX, uid),
             self._pinned,
         )
         return replace(world, seconds=self._seconds(stages(world, policy)))

@@ -25,6 +25,8 @@ _RETRY_SECONDS: Final = 5.0
 _HELD_SECONDS: Final = 300.0
 """A machine that is held back for so long is told of."""
 _TRANSITIONS: Final = 40
+BY_A_PERSON: Final = "it waits: a person has cordoned the machine and takes care of it"
+"""Why nothing is begun: whoever works on a machine does not want it rebooted, nor to be told of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ def _suspect(case: Case, status: RepairStatus, policy: Policy, now: str) -> Step
         return Step(replace(status, message=words_), look_again=left)
     if case.held:
         status = replace(status, message=case.held)
+        if case.held == BY_A_PERSON:
+            return Step(status)
         wait = _HELD_SECONDS + case.rule.timeout_seconds - case.seconds
         return Step(status, look_again=wait) if wait > 0 else Step(_told(case, status, words.HELD, now))
     often = case.earlier >= policy.quarantine.repairs

@@ -15,7 +15,7 @@ from corral.base.clock import rfc3339
 from corral.base.errors import CorralError
 from corral.client.api import MERGE_PATCH
 from corral.client.informer import Informer
-from corral.kinds.repairs import REPAIRS, Answer, Notice, Repair, Told, pending, read
+from corral.kinds.repairs import REPAIRS, Answer, AnswerState, Notice, Repair, Told, pending, read
 from corral.kinds.resources import NODES, SECRETS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Key, Obj, Resource, key_of
@@ -26,6 +26,8 @@ SECRET = Key("kube-system", "repair-notifications")
 _TRIES = 5
 _PAUSES = (10.0, 60.0, 300.0, 900.0)
 """Seconds between the tries to tell somebody."""
+_NOBODY_SECONDS = 60.0
+"""How soon it is looked again whether there is somebody to tell."""
 _MOST_OUTPUT = 400
 
 
@@ -80,6 +82,11 @@ class RemoteRemedyController:
         index = pending(repair, "Server") if repair is not None else None
         if repair is None or index is None:
             return Done()
+        before = repair.status.answer
+        if before is not None and before.attempt == index:
+            # A server that has ended began it. Switching a machine off twice is worse than not knowing.
+            return Done()
+        await self._answer(repair, Answer(index, "Running", self._stamp()))
         node = self._nodes.get(Key("", repair.machine)) or {}
         listed = (node.get("status") or {}).get("addresses") or ()
         address = next((one["address"] for one in listed if one.get("type") == "InternalIP"), "")
@@ -91,12 +98,15 @@ class RemoteRemedyController:
             said, state = f"the command did not end within {timeout} s and was ended", "Failed"
         except (CorralError, OSError) as error:
             said, state = str(error), "Failed"
-        answer = msgspec.convert(
-            {"attempt": index, "state": state, "at": self._stamp(), "message": said[:_MOST_OUTPUT]}, Answer
-        )
-        patch = {"status": {"answer": msgspec.to_builtins(answer)}}
-        await self._tools.client.patch(REPAIRS, repair.name, patch, kind=MERGE_PATCH, subresource="status")
+        answered = msgspec.convert(state, AnswerState)
+        await self._answer(repair, Answer(index, answered, self._stamp(), said[:_MOST_OUTPUT]))
         return Done()
+
+    async def _answer(self, repair: Repair, answer: Answer) -> None:
+        # What an earlier answer had and this one has not would stay in a merge.
+        data = dict.fromkeys(("message", "bootID")) | msgspec.to_builtins(answer)
+        patch = {"status": {"answer": data}}
+        await self._tools.client.patch(REPAIRS, repair.name, patch, kind=MERGE_PATCH, subresource="status")
 
     def _stamp(self) -> str:
         return rfc3339(self._tools.clock.now())
@@ -139,6 +149,8 @@ class RepairNotifier:
         if repair is None or repair.deleting or not repair.status.notices:
             return Done()
         people = await self._people()
+        if not people:
+            return Requeue(_NOBODY_SECONDS)
         told = {(one.notice, one.target): one for one in repair.status.told}
         todo = due(repair.status.notices, sorted(people), told)
         if not todo:

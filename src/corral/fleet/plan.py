@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from corral.base.clock import parse_rfc3339, rfc3339
-from corral.fleet.life import Case, Step, stage, step
+from corral.fleet.life import BY_A_PERSON, Case, Step, stage, step
 from corral.fleet.moves import Whereabouts, followed, found, leaving
 from corral.fleet.rules import Policy
 from corral.kinds import conditions
@@ -177,7 +177,9 @@ class _Plan:
 
     def _held(self, repair: Repair, *, silent: bool) -> str:
         """Why this one must wait."""
-        machines = len(self._nodes)
+        machines, node = len(self._nodes), self._nodes.get(repair.machine) or {}
+        if (node.get("spec") or {}).get("unschedulable"):
+            return BY_A_PERSON
         if silent and self._is_split:
             return (
                 f"{len(self._silent)} of {machines} machines are silent at once: that is taken for the network, "

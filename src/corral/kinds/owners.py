@@ -2,6 +2,9 @@
 
 from corral.kinds.types import Obj
 
+CONTROLLER_INDEX = "controller"
+"""The index of pods (and of ReplicaSets) by the uid of their controller; orphans stand under `orphan_key`."""
+
 
 def owners_of(obj: Obj) -> list[Obj]:
     """All owner references of an object."""
@@ -38,3 +41,14 @@ def owner_reference(owner: Obj) -> Obj:
 def controller_reference(owner: Obj) -> Obj:
     """A reference to `owner` as the manager of an object; deleting the owner in the foreground waits for the object."""
     return {**owner_reference(owner), "controller": True, "blockOwnerDeletion": True}
+
+
+def orphan_key(namespace: str) -> str:
+    """Where the controller index keeps objects of `namespace` that have no controller."""
+    return f"orphans of {namespace}"
+
+
+def controller_index(obj: Obj) -> list[str]:
+    """The indexer of `CONTROLLER_INDEX`."""
+    reference = controller_of(obj)
+    return [reference["uid"] if reference is not None else orphan_key(obj["metadata"].get("namespace", ""))]

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from corral.client.api import MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from corral.kinds import conditions
 from corral.kinds.repairs import REPAIR_POLICIES, REPAIR_TAINT, REPAIRS
 from corral.kinds.resources import DEPLOYMENTS, NODES, POD_DISRUPTION_BUDGETS, PODS, SECRETS
+from corral.kinds.status import StatusError
 from corral.kinds.taints import read_taints
 from corral.kinds.types import Obj
 
@@ -94,12 +96,8 @@ class Hook:
 
     def __init__(self) -> None:
         self.got: list[Obj] = []
-        self.refuse = 0
 
     async def handle(self, request: web.Request) -> web.Response:
-        if self.refuse:
-            self.refuse -= 1
-            return web.Response(status=500)
         self.got.append(await request.json())
         return web.Response()
 
@@ -173,7 +171,6 @@ async def test_a_budget_keeps_pods_and_what_would_end_them_is_not_done(cell: Cel
     )
     await cell.until(POD_DISRUPTION_BUDGETS, "web", lambda one: (one.get("status") or {}).get("currentHealthy") == 2)
     before = {pod["metadata"]["uid"] for pod in (await cell.client.list(PODS, "default"))["items"]}
-    hook.refuse = 0
     await say(cell, "m1", "DiskErrors", "True")
 
     repair = await the_repair(cell, "Repairing")
@@ -195,18 +192,67 @@ async def test_a_budget_keeps_pods_and_what_would_end_them_is_not_done(cell: Cel
     assert len(hook.got) == 1
 
 
-async def test_a_persons_cordon_is_never_undone(cell: Cell) -> None:
+async def test_a_machine_that_a_person_has_cordoned_is_left_to_that_person(cell: Cell) -> None:
     await machine(cell, "m1")
-    await follow(cell, rule("DiskErrors", "Prune"))
+    await follow(cell, rule("DiskErrors", "Prune", "RestartAgent"))
     await cell.client.patch(NODES, "m1", {"spec": {"unschedulable": True}})
     await say(cell, "m1", "DiskErrors", "True")
-    await the_repair(cell, "Repairing")
+    name = (await the_repair(cell, "Suspect"))["metadata"]["name"]
+    await cell.until(REPAIRS, name, lambda one: "a person has cordoned" in one["status"]["message"], "")
+    assert REPAIR_TAINT not in await taints(cell, "m1")
+
+    await cell.client.patch(NODES, "m1", {"spec": {"unschedulable": None}})
+    repair = await until_attempt(cell, await the_repair(cell, "Repairing"), 0, "Requested")
+    await cell.client.patch(NODES, "m1", {"spec": {"unschedulable": True}})
+    await answer(cell, repair, "Failed", "")
+    repair = await cell.until(REPAIRS, name, lambda one: "a person has cordoned" in one["status"]["message"], "")
+    assert len(repair["status"]["attempts"]) == 1, "nothing more is begun"
     await say(cell, "m1", "DiskErrors", "False")
-    repair = await the_repair(cell, "Repairing")
-    await answer(cell, await until_attempt(cell, repair, 0, "Requested"), "Succeeded", "")
     await the_repair(cell, "Healthy")
     node = await cell.until(NODES, "m1", lambda one: REPAIR_TAINT not in {taint.key for taint in read_taints(one)}, "")
-    assert node["spec"]["unschedulable"] is True
+    assert node["spec"]["unschedulable"] is True, "a person's cordon is a person's"
+
+
+async def test_the_servers_command_is_run_once_for_a_machine_that_does_not_answer(cell: Cell, tmp_path: Path) -> None:
+    await machine(cell, "m1")
+    for name in ("m2", "m3"):
+        await machine(cell, name)
+    log = tmp_path / "switched"
+    cell.remote_command = ["sh", "-c", f"echo {{machine}} >> {log}; echo done"]
+    await follow(cell, rule("Ready", "RestartAgent", "Remote", status="Unknown", drain=True))
+    await say(cell, "m1", "Ready", "Unknown")
+    repair = await until_attempt(cell, await the_repair(cell, "Repairing"), 1, "Succeeded")
+    tried = [(one["remedy"], one["state"], one["message"]) for one in repair["status"]["attempts"]]
+    assert tried == [("RestartAgent", "Skipped", "the agent does not answer"), ("Remote", "Succeeded", "done")]
+    await cell.until(REPAIRS, repair["metadata"]["name"], lambda one: one["status"].get("notices"), "")
+    assert log.read_text() == "m1\n"
+    await say(cell, "m1", "Ready", "True")
+    await the_repair(cell, "Healthy")
+
+
+async def test_rules_that_cannot_be_followed_say_so_and_corrals_own_count(cell: Cell) -> None:
+    spec = {"rules": [{"name": "a", "condition": "Odd", "remedies": [{"type": "Reboot"}]}]}
+    policy = {
+        "apiVersion": REPAIR_POLICIES.api_version,
+        "kind": "RepairPolicy",
+        "metadata": {"name": "default"},
+        "spec": spec,
+    }
+    await cell.client.create(REPAIR_POLICIES, policy)
+    found = await cell.until(REPAIR_POLICIES, "default", lambda one: conditions.get(one, "Accepted"), "")
+    said = conditions.get(found, "Accepted")
+    assert said is not None
+    assert said["status"] == "False"
+    assert "spec.rules[0].drain: must be true" in said["message"]
+    for bad, field in (
+        ({"type": "Pray"}, "remedies[0].type"),
+        ({"type": "Prune", "timeoutSeconds": 0}, "timeoutSeconds"),
+    ):
+        spec = {"rules": [{"name": "a", "condition": "Odd", "remedies": [bad]}]}
+        with pytest.raises(StatusError) as error:
+            await cell.client.patch(REPAIR_POLICIES, "default", {"spec": spec})
+        assert error.value.code == 422
+        assert field in error.value.message
 
 
 async def test_no_more_than_the_share_is_in_repair_at_once(cell: Cell) -> None:

@@ -203,7 +203,7 @@ def happen(made: Cell, event: tuple[Any, ...]) -> None:
             made.budget = rest[0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(EVENTS, max_size=40))
 def test_whatever_happens(events: list[tuple[Any, ...]]) -> None:
     made = cell(5)

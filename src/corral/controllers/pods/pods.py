@@ -4,24 +4,14 @@ from datetime import datetime, timedelta
 
 from corral.base.clock import parse_rfc3339
 from corral.kinds import conditions
+from corral.kinds.owners import CONTROLLER_INDEX as CONTROLLER_INDEX
+from corral.kinds.owners import controller_index as controller_index
 from corral.kinds.owners import controller_of
+from corral.kinds.owners import orphan_key as orphan_key
 from corral.kinds.podspec import is_ready, is_terminal, phase
 from corral.kinds.types import Obj, Resource
 
 _CLAIMED_BY = ("labels", "ownerReferences", "deletionTimestamp")
-CONTROLLER_INDEX = "controller"
-"""The index of pods (and of ReplicaSets) by the uid of their controller; orphans stand under `orphan_key`."""
-
-
-def orphan_key(namespace: str) -> str:
-    """Where the controller index keeps objects of `namespace` that have no controller."""
-    return f"orphans of {namespace}"
-
-
-def controller_index(obj: Obj) -> list[str]:
-    """The indexer of `CONTROLLER_INDEX`."""
-    reference = controller_of(obj)
-    return [reference["uid"] if reference is not None else orphan_key(obj["metadata"].get("namespace", ""))]
 
 
 def owner_name(obj: Obj, resource: Resource) -> str | None:
