@@ -11,8 +11,8 @@ from corral.network.programs import Names, Programs
 
 def build_network(client: Client, runtime: OciRuntime, machine: str, clock: Clock, rng: random.Random) -> RouteKeeper:
     """What keeps the routes of `machine`, whose pods `runtime` connects."""
-    proposal, assign = runtime.pod_network.subnet, runtime.assign_subnet
-    return RouteKeeper(client, programs(runtime), clock, rng, name=machine, proposal=proposal, assign=assign)
+    proposal = runtime.pod_network.subnet
+    return RouteKeeper(client, programs(runtime), clock, rng, name=machine, pods=runtime, proposal=proposal)
 
 
 def build_visitor(client: Client, table: str, clock: Clock, rng: random.Random) -> RouteKeeper:

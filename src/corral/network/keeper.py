@@ -8,8 +8,9 @@ has taken away (a link went down and came up again) is put back at the next look
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network
+from typing import Protocol
 
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
@@ -29,15 +30,23 @@ _PAUSE_SECONDS = 0.2
 """Between two looks, once all is in order: when many machines come at once, not each is a look of its own."""
 _NOT_ASSIGNED = "the cell has not assigned the addresses of its pods yet"
 
-Assign = Callable[[str], Awaitable[None]]
+
+class Pods(Protocol):
+    """The network of a machine's own pods."""
+
+    async def assign_subnet(self, subnet: str) -> None:
+        """The cell's word on their addresses; said again at each look."""
+
+    async def restore_network(self) -> None:
+        """Write anew what lets them out: somebody may have flushed it."""
 
 
 class RouteKeeper:
-    """The pod network of the machine `name`, which has pods of its own if it has a `proposal`.
+    """The pod network of the machine `name`.
 
     Args:
-        proposal: the subnet that it would like to have, or has had.
-        assign: told the subnet that its pods have.
+        pods: its own; None if it has none and only wants to reach those of others.
+        proposal: the subnet that they would like to have, or have had.
     """
 
     def __init__(
@@ -48,15 +57,15 @@ class RouteKeeper:
         rng: random.Random,
         *,
         name: str = "",
+        pods: Pods | None = None,
         proposal: str = "",
-        assign: Assign | None = None,
     ) -> None:
         self._client = client
         self._programs = programs
         self._clock = clock
         self._name = name
         self._wanted = self._announced = IPv4Network(proposal) if proposal else None
-        self._assign = assign
+        self._pods = pods
         self._trouble = _NOT_ASSIGNED if proposal else ""
         self._changed: Callable[[], None] = lambda: None
         self.settled = asyncio.Event()
@@ -65,6 +74,8 @@ class RouteKeeper:
         """Whether a subnet has changed since the last look that went well."""
         self._machine: Machine | None = None
         self._filtered: tuple[object, ...] = ()
+        self._table: str | None = None
+        """The table of nftables as we left it."""
         self._told: set[str] = set()
         self._informer = Informer(client, HOST_SUBNETS, clock=clock, rng=rng)
         self._informer.on_event(self._note)
@@ -99,9 +110,7 @@ class RouteKeeper:
         looked = self._clock.monotonic()
         while True:
             await self._clock.sleep(_RETRY_SECONDS)
-            late = self._clock.monotonic() - looked >= LOOK_SECONDS
-            # Alone there is nothing that could be taken away.
-            if not self.settled.is_set() or (late and len(self._informer) > 1):
+            if not self.settled.is_set() or self._clock.monotonic() - looked >= LOOK_SECONDS:
                 looked = self._clock.monotonic()
                 self._due.set()
 
@@ -115,14 +124,16 @@ class RouteKeeper:
                 await self._propose(self._wanted, subnets)
                 self._say(_NOT_ASSIGNED)
                 return
-            if own and self._assign is not None:
+            if own and self._pods is not None:
                 self._wanted = self._announced = own[0]
-                await self._assign(str(own[0]))
-            if len(subnets) == 1:
-                self._say("")  # alone there is nowhere to route to, and nothing to wait for
+                await self._pods.assign_subnet(str(own[0]))
+                if len(subnets) == 1:
+                    self._say("")  # alone there is nowhere to route to, and nothing to wait for
             machine = await self._programs.read()
             if heard or machine is not self._machine:
-                await self._route(plan(self._name, subnets, machine), machine, own[0] if own else None)
+                wanted = plan(self._name, subnets, machine)
+                await self._filter(wanted, machine)
+                await self._route(wanted, machine, own)
                 self._machine = machine
             self._say("")
         except (CorralError, StatusError, OSError) as error:
@@ -130,15 +141,21 @@ class RouteKeeper:
             self._heard = True
             self._say(str(error))
 
-    async def _route(self, wanted: Plan, machine: Machine, own: IPv4Network | None) -> None:
+    async def _filter(self, wanted: Plan, machine: Machine) -> None:
         filtered = (wanted.pods, wanted.machines, wanted.tunnels)
-        if filtered != self._filtered:
-            await self._programs.filter(wanted)
-            self._filtered = filtered
+        if filtered == self._filtered and machine.table == self._table:
+            return
+        if self._pods is not None and machine.table != self._table:
+            await self._pods.restore_network()
+        self._table = await self._programs.filter(wanted)
+        self._filtered = filtered
+
+    async def _route(self, wanted: Plan, machine: Machine, own: Sequence[IPv4Network]) -> None:
         for words in set(wanted.conflicts) - self._told:
             logger.warning("cannot route to pods: %s on this machine", words)
         self._told = set(wanted.conflicts)
-        await self._programs.route(changes(machine.routes, wanted.routes), tunnels=wanted.tunnels, own=own)
+        address = own[0] if own else None
+        await self._programs.route(changes(machine.routes, wanted.routes), tunnels=wanted.tunnels, own=address)
 
     async def _propose(self, wanted: IPv4Network, subnets: list[HostSubnet]) -> None:
         """If another machine has what we want, want something else."""

@@ -50,6 +50,8 @@ class Machine:
     foreign: Sequence[Foreign] = ()
     routes: frozenset[Route] = frozenset()
     """Our own, as they stand."""
+    table: str = ""
+    """The cell's table of nftables, as it stands."""
 
 
 @dataclass(frozen=True, slots=True)

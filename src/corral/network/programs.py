@@ -70,7 +70,7 @@ class Programs:
     def __init__(self, names: Names, enter: Sequence[str] = ()) -> None:
         self.names = names
         self._enter = tuple(enter)
-        self._read: tuple[tuple[str, str, str], Machine] = (("", "", ""), Machine())
+        self._read: tuple[tuple[str, ...], Machine] = ((), Machine())
 
     async def read(self) -> Machine:
         """The machine as it is; the very object of the last time while nothing has changed.
@@ -82,15 +82,18 @@ class Programs:
         foreign = await self._run("ip", "-json", "-4", "route", "show")
         # The kernel knows no table that has never had a route.
         own = await self._run("ip", "-json", "-4", "route", "show", "table", str(self.names.routes), missing_ok=True)
-        texts = (addresses, foreign, own)
+        texts = (addresses, foreign, own, await self._table())
         if self._read[0] != texts:
-            machine = Machine(reading.addresses(addresses), reading.foreign_routes(foreign), reading.own_routes(own))
-            self._read = (texts, machine)
+            self._read = texts, _machine(*texts)
         return self._read[1]
 
-    async def filter(self, plan: Plan) -> None:
-        """Say whose packets keep their source address, and whose tunnelled ones are accepted."""
+    async def filter(self, plan: Plan) -> str:
+        """Say whose packets keep their source address, and whose tunnelled ones are accepted; gives the table then."""
         await self._run("nft", "-f", "-", stdin=filter_rules(self.names, plan))
+        return await self._table()
+
+    async def _table(self) -> str:
+        return await self._run("nft", "list", "table", "ip", self.names.table, missing_ok=True)
 
     async def route(self, changes: Changes, *, tunnels: bool, own: IPv4Network | None) -> None:
         """Make the changes; `own` is the subnet of this machine's pods, if it has any."""
@@ -133,6 +136,10 @@ class Programs:
             words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise ProgramFailed(f"cannot {' '.join(argv)}: {words}")
         return "" if done.returncode else done.stdout
+
+
+def _machine(addresses: str, foreign: str, own: str, table: str) -> Machine:
+    return Machine(reading.addresses(addresses), reading.foreign_routes(foreign), reading.own_routes(own), table)
 
 
 def _call(argv: Sequence[str], stdin: str) -> "subprocess.CompletedProcess[str]":

@@ -30,14 +30,19 @@ class Kernel(Programs):
         self.plans: list[Plan] = []
         self.writes: list[Changes] = []
         self.broken = ""
+        self.table = ""
 
     async def read(self) -> Machine:
         if self.broken:
             raise ProgramFailed(self.broken)
+        if self.machine.table != self.table:
+            self.machine = replace(self.machine, table=self.table)
         return self.machine
 
-    async def filter(self, plan: Plan) -> None:
+    async def filter(self, plan: Plan) -> str:
         self.plans.append(plan)
+        self.table += "sets;"
+        return self.table
 
     async def route(self, changes: Changes, *, tunnels: bool, own: IPv4Network | None) -> None:
         table = {route.network: route for route in self.machine.routes if route not in changes.drop}
@@ -67,12 +72,15 @@ class Agent:
             self.clock,
             random.Random(number),
             name=self.name,
+            pods=self,
             proposal=WANTED,
-            assign=self._assign,
         )
 
-    async def _assign(self, subnet: str) -> None:
+    async def assign_subnet(self, subnet: str) -> None:
         self.assigned.append(subnet)
+
+    async def restore_network(self) -> None:
+        self.kernel.table += "masquerade;"
 
     async def register(self) -> None:
         metadata = {"name": self.name, "annotations": {PROPOSAL: self.keeper.proposal}}
@@ -150,6 +158,8 @@ async def test_a_new_keeper_finds_all_in_order_and_puts_back_what_others_take(ce
         await again.clock.advance(LOOK_SECONDS + 5)
         await again.until_routes("192.0.2.2")
         assert len(kernel.writes) == 1
+        kernel.table = ""  # as `nft flush ruleset` leaves it
+        await again.until(lambda: kernel.table == "masquerade;sets;")
 
 
 async def test_what_the_kernel_refuses_is_said_and_tried_again(cell: Any) -> None:

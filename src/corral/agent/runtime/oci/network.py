@@ -188,6 +188,11 @@ class Network:
             self._prepared = False
         self._assigned.set()
 
+    async def restore(self) -> None:
+        """Let pods out, whatever was done for that before."""
+        self._prepared = False
+        await self.prepare()
+
     async def prepare(self) -> None:
         """Let pods out: forwarding, the cell's masquerade rule; once."""
         async with self._ready:

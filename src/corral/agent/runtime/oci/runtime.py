@@ -213,6 +213,10 @@ class OciRuntime:
         """The cell's word on the subnet of this machine's pods; until it is said, new pods wait."""
         await self._network.assign(subnet)
 
+    async def restore_network(self) -> None:
+        """Write anew what lets pods out."""
+        await self._network.restore()
+
     async def destroy_network(self) -> None:
         """Take away the cell's bridge, rules and control groups: the cell goes down for good.
 
