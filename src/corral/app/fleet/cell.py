@@ -14,7 +14,9 @@ from corral.app.cell import Cell, Report, running_cell
 from corral.app.clock import process_clock
 from corral.app.fleet import agents, links, power
 from corral.app.fleet.layout import Fleet, Machine
+from corral.app.membership import Identity, Membership
 from corral.app.podnetwork import build_visitor
+from corral.base.errors import CorralError
 from corral.cli.token import issue, withdraw
 from corral.client.client import Client
 
@@ -50,8 +52,8 @@ def _client(cell: Cell) -> Client:
 async def _enrol(fleet: Fleet, cell: Cell) -> None:
     """Give each machine that has none its first certificate, by a token that ends with this."""
     server = f"https://{fleet.gateway}:{cell.port}"
-    identities = await asyncio.gather(*(agents.prepare(fleet, machine, server) for machine in fleet.machines))
-    fresh = [identity for identity in identities if not identity.introduced]
+    identities = await asyncio.gather(*(_prepared(fleet, machine, server) for machine in fleet.machines))
+    fresh = [identity for identity in identities if identity is not None and not identity.introduced]
     if fresh:
         client = _client(cell)
         authority = (fleet.config.data_dir / "pki" / "ca.crt").read_bytes()
@@ -62,12 +64,32 @@ async def _enrol(fleet: Fleet, cell: Cell) -> None:
             await withdraw(client, token)
 
 
+async def _prepared(fleet: Fleet, machine: Machine, server: str) -> Identity | None:
+    """None for a machine that is in no state to be told anything (its disk is full), but was told before."""
+    try:
+        return await agents.prepare(fleet, machine, server)
+    except CorralError:
+        if Membership.load(machine.config.data_dir) is None:
+            raise
+        return None
+
+
 async def _start(fleet: Fleet, report: Report) -> None:
+    """Start the machines; the cell goes on without those that do not start, unless none does."""
+    failures: list[CorralError] = []
+
     async def start(machine: Machine) -> None:
         if power.is_off(machine):
             report(machine.name, f"was killed (corral machine heal {machine.name})", 0.0)
             return
-        seconds = await agents.start(fleet, machine)
+        try:
+            seconds = await agents.start(fleet, machine)
+        except CorralError as error:
+            failures.append(error)
+            report(machine.name, f"does not run: {error.message} (then: corral machine heal {machine.name})", 0.0)
+            return
         report(machine.name, f"machine at {machine.address}", seconds)
 
     await asyncio.gather(*(start(machine) for machine in fleet.machines))
+    if len(failures) == len(fleet.machines):
+        raise failures[0]
