@@ -83,9 +83,8 @@ class AgentConfig:
     """Overrides what the machine has: cpu in thousandths, everything else in whole units."""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Obj] = ()
-    service_host: str = ""
-    service_port: int = 0
-    """Where pods find the API server."""
+    service: Callable[[], tuple[str, int]] = lambda: ("", 0)
+    """Host and port at which pods that start now find the API."""
     cluster_dns: Sequence[str] = ()
     pids_limit: int = 0
     fences: bool = False
@@ -185,8 +184,7 @@ class Agent:
             tokens=self._tokens,
             images=ImageKeeper(self.runtime.images, self._objects.get, self._clock),
             actions=self._actions,
-            service_host=config.service_host,
-            service_port=config.service_port,
+            service=config.service,
             pids_limit=config.pids_limit,
         )
 

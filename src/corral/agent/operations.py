@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,8 +43,8 @@ class Services:
     tokens: TokenCache
     images: ImageKeeper
     actions: Actions
-    service_host: str = ""
-    service_port: int = 0
+    service: Callable[[], tuple[str, int]] = lambda: ("", 0)
+    """Host and port at which pods that start now find the API."""
     pids_limit: int = 0
 
 
@@ -57,13 +57,14 @@ class Operations:
     def around(self, pod: Obj, sandbox: Sandbox | None) -> Surroundings:
         """What the pod's fields mean here, without ConfigMaps and Secrets."""
         services = self._services
+        host, port = services.service()
         return Surroundings(
             pod_addresses=self.addresses(pod, sandbox),
             host_addresses=tuple(services.machine.addresses),
             node_name=services.machine.name,
             allocatable=services.machine.allocatable,
-            service_host=services.service_host,
-            service_port=services.service_port,
+            service_host=host,
+            service_port=port,
         )
 
     def addresses(self, pod: Obj, sandbox: Sandbox | None) -> tuple[str, ...]:

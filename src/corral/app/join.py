@@ -17,7 +17,7 @@ from corral.app import options
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig, Engine, machine_address, prepare_data_dir
 from corral.app.dismissal import Removed, leave
-from corral.app.membership import AGENT_PORT, Membership, enrol
+from corral.app.membership import AGENT_PORT, Identity, Membership, enrol
 from corral.app.ports import agent_port
 from corral.app.process import AlreadyRuns, running_pid, sole_owner
 from corral.app.up import Checklist, serve, tell
@@ -161,8 +161,7 @@ def _enrolled(
     """
     if not wanted.server.startswith("https://"):
         raise CorralError(f"cannot join {wanted.server}: it must be https://SERVER:PORT", "copy the line whole")
-    same = present is not None and (present.server, present.name) == (wanted.server, wanted.name)
-    if same and present is not None and not present.removed and not token:
+    if present is not None and _is_member(config, wanted, present, pin):
         wanted = replace(wanted, servers=present.servers)
         wanted.save(config.data_dir)
         return wanted
@@ -190,6 +189,13 @@ def _enrolled(
     with sole_owner(config):
         asyncio.run(enrol(config.data_dir, wanted, token, pin, clock, here=here, tell=heard))
     return wanted
+
+
+def _is_member(config: CellConfig, wanted: Membership, present: Membership, pin: str | None) -> bool:
+    """Whether this machine has what the line would give it: who pastes it again only starts the agent."""
+    identity = Identity(config.data_dir / "pki", present, process_clock(config.data_dir))
+    same = (present.server, present.name) == (wanted.server, wanted.name) and not present.removed
+    return same and identity.introduced and pin in (None, identity.fingerprint)
 
 
 def _labels(text: str) -> dict[str, str]:

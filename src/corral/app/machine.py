@@ -129,8 +129,8 @@ async def running_machine(
     host_commands(config.data_dir)  # a fault in it is said now, not in an emergency
     clock, rng = process_clock(config.data_dir), random.SystemRandom()
     identity = Identity(config.data_dir / "pki", membership, clock)
+    identity.require()
     address = identity.address
-    server = urlsplit(membership.server)
     async with AsyncExitStack() as stack:
         transport = identity.transport()
         stack.push_async_callback(transport.close)
@@ -150,8 +150,7 @@ async def running_machine(
             capacity=membership.capacity,
             labels=membership.labels,
             taints=membership.taints,
-            service_host=server.hostname or "",
-            service_port=server.port or 443,
+            service=lambda: _host_and_port(transport.current),
             fences=True,
             boot=config.boot,
             fence_file=fence_file(config.agent_dir),
@@ -179,6 +178,11 @@ async def running_machine(
         words = f"machine {membership.name} at {address} of {membership.server}, {agent.runtime.version}"
         report("agent", words, time.monotonic() - began)
         yield Machine(agent, tasks, tasks.start(_removal(attentive, membership), "removal from the cell"))
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 443
 
 
 async def _ask_whether_welcome(client: Client, attentive: Attentive, membership: Membership) -> None:

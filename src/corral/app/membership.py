@@ -132,9 +132,15 @@ class Identity:
         return (self._directory / "ca.crt").read_bytes()
 
     @property
+    def fingerprint(self) -> str:
+        """The hash of the cell's authority, as `corral token create` prints it."""
+        return certificates.fingerprint(x509.load_pem_x509_certificate(self.authority))
+
+    @property
     def introduced(self) -> bool:
-        """Whether the machine has a certificate of the cell whose authority it knows."""
-        return self._is_good("client", ())
+        """Whether the machine has a certificate, not over yet, of the cell whose authority it knows."""
+        certificate = self._read("client")
+        return certificate is not None and self._clock.now() < certificate.not_valid_after_utc
 
     async def introduce(self, authority: bytes, token: str) -> None:
         """Get the first certificate with a token.
@@ -153,6 +159,20 @@ class Identity:
             raise _refused(error) from error
         finally:
             await transport.close()
+
+    def require(self) -> None:
+        """See whether the machine can show who it is.
+
+        Raises:
+            CorralError: its certificate is missing, another cell's, or over.
+        """
+        if not self.introduced:
+            name = self._membership.name
+            raise CorralError(
+                f"cannot start as {name}: {self._directory}/client.pem is missing, another cell's, or over (or this "
+                "machine's clock is wrong)",
+                f"corral machine remove {name}, and join again with a new line: corral token create",
+            )
 
     def client_tls(self) -> ssl.SSLContext:
         """TLS towards the servers, as this machine."""
@@ -214,13 +234,20 @@ class Identity:
         write_private(self._directory / f"{stem}.pem", pair)
 
     def _is_good(self, stem: str, hosts: Sequence[str]) -> bool:
+        certificate = self._read(stem)
+        if certificate is None:
+            return False
+        fits = certificates.hosts_of(certificate) == frozenset(hosts)
+        return fits and not certificates.is_due(certificate, self._clock.now())
+
+    def _read(self, stem: str) -> x509.Certificate | None:
+        """The certificate, if there is one of this cell."""
         try:
             certificate = x509.load_pem_x509_certificate((self._directory / f"{stem}.pem").read_bytes())
             certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(self.authority))
         except (OSError, ValueError, TypeError, InvalidSignature):
-            return False
-        fits = certificates.hosts_of(certificate) == frozenset(hosts)
-        return fits and not certificates.is_due(certificate, self._clock.now())
+            return None
+        return certificate
 
     async def _certify(self, client: Client, signer: str, hosts: Sequence[str]) -> bytes:
         """Ask for a certificate with a new key and wait for it; gives both as PEM.

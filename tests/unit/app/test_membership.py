@@ -70,6 +70,19 @@ async def test_certificates_are_renewed_when_two_thirds_of_their_life_are_over(t
     one.client_tls()
 
 
+async def test_a_machine_whose_certificate_is_over_is_told_so(tmp_path: Path) -> None:
+    signer = Signer(tmp_path / "ca")
+    with pytest.raises(CorralError, match="is missing"):
+        identity(tmp_path / "m", signer).require()
+    await looked(identity(tmp_path / "m", signer), signer)
+    due = identity(tmp_path / "m", signer, EPOCH + timedelta(days=360))
+    due.require()
+    assert due.introduced
+    over = identity(tmp_path / "m", signer, EPOCH + timedelta(days=366))
+    with pytest.raises(CorralError, match="or over"):
+        over.require()
+
+
 async def test_a_certificate_of_another_cell_is_not_used(tmp_path: Path) -> None:
     former, present = Signer(tmp_path / "former"), Signer(tmp_path / "present")
     await identity(tmp_path / "m", former).serving(former)  # type: ignore[arg-type]
