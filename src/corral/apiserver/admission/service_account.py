@@ -1,6 +1,7 @@
 """ServiceAccount: every pod runs as one, and finds its token where client libraries look for it."""
 
 import hashlib
+from functools import lru_cache
 
 from corral.apiserver.admission.api import Lookup, Operation, Passive, Review
 from corral.apiserver.admission.pods import containers, is_pod_create
@@ -56,16 +57,18 @@ def _mount_token(pod: Obj) -> None:
     ]
     if not without:
         return
-    volume = f"kube-api-access-{_suffix(pod['metadata'])}"
+    metadata = pod["metadata"]
+    volume = f"kube-api-access-{_suffix(metadata.get('name'), metadata.get('generateName'), metadata.get('uid'))}"
     for container in without:
         mounts = container.get("volumeMounts") or []
         container["volumeMounts"] = [*mounts, {"name": volume, "mountPath": MOUNT_PATH, "readOnly": True}]
     spec["volumes"] = [*(spec.get("volumes") or ()), _token_volume(volume)]
 
 
-def _suffix(metadata: Obj) -> str:
+@lru_cache(512)
+def _suffix(name: str | None, prefix: str | None, uid: str | None) -> str:
     # Derived from the pod rather than drawn, so that admitting the same pod twice gives the same pod.
-    seed = f"{metadata.get('name')}/{metadata.get('generateName')}/{metadata.get('uid')}"
+    seed = f"{name}/{prefix}/{uid}"
     return hashlib.sha256(seed.encode()).hexdigest()[:5]
 
 

@@ -6,7 +6,7 @@ from corral.client.informer import Informer
 from corral.controllers.deployments.plan import Plan, Scale, plan
 from corral.controllers.deployments.revisions import REVISION, same_template
 from corral.controllers.pods.claim import adoption_patch, claim, release_patch
-from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, orphan_key, owner_name
+from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, counts_alike, orphan_key, owner_name
 from corral.kinds.owners import controller_of, is_controlled_by
 from corral.kinds.resources import DEPLOYMENTS, PODS, REPLICA_SETS
 from corral.kinds.selectors import LabelSelector
@@ -54,6 +54,10 @@ class DeploymentController:
             for owner in self._deployments.index("namespace", namespace)
             if LabelSelector.from_object(owner["spec"]["selector"]).matches(labels)
         ]
+
+    def matters(self, resource: Resource, old: Obj, new: Obj) -> bool:
+        """Of pods only their end does."""
+        return resource != PODS or not counts_alike(old, new)
 
     def _waiting_for(self, pod: Obj) -> list[Key]:
         """Only a Deployment that waits for old pods to end cares about a single pod."""

@@ -70,17 +70,24 @@ class Graph:
         """Take in an object, new or changed; who should be looked at."""
         old = self.nodes.get(node.uid)
         self.nodes[node.uid] = node
+        if old is not None and old.owners == node.owners:
+            look = self._waiting(owner.uid for owner in node.owners)
+        else:
+            look = self._relink(node, old)
+        if node.waits_for_dependents and (old is None or not old.waits_for_dependents):
+            look |= {node.uid, *self._dependents.get(node.uid, ())}
+        if node.lets_dependents_go:
+            look.add(node.uid)
+        return look
+
+    def _relink(self, node: Node, old: Node | None) -> set[str]:
         before = {owner.uid for owner in old.owners} if old is not None else set()
         after = {owner.uid for owner in node.owners}
         self._unlink(node.uid, before - after)
         for uid in after:
             self._dependents.setdefault(uid, set()).add(node.uid)
         look = self._waiting(before | after)
-        if (old is None or old.owners != node.owners) and not self._is_held(node):
-            look.add(node.uid)
-        if node.waits_for_dependents and (old is None or not old.waits_for_dependents):
-            look |= {node.uid, *self._dependents.get(node.uid, ())}
-        if node.lets_dependents_go:
+        if not self._is_held(node):
             look.add(node.uid)
         return look
 
