@@ -80,6 +80,10 @@ class Peers:
         )
 
 
+ENDING = b"!"
+"""At the end of the fingerprint of a pod that is terminating."""
+
+
 class TieMaker(Protocol):
     """Gives the tie that counts for a term; see `Ties.tie`."""
 
@@ -95,14 +99,14 @@ def peers_fingerprint(pod: Obj) -> bytes:
     parts = [
         metadata.get("namespace"),
         metadata.get("labels"),
-        bool(metadata.get("deletionTimestamp")),
         spec.get("priority"),
         spec.get("preemptionPolicy"),
         affinity.get("podAffinity"),
         affinity.get("podAntiAffinity"),
         spec.get("topologySpreadConstraints"),
     ]
-    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    mark = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return mark + ENDING if metadata.get("deletionTimestamp") else mark
 
 
 def read_peers(pod: Obj, tie: TieMaker) -> Peers:

@@ -5,7 +5,7 @@ out for one of them holds for all. A class is known by the bytes of the parts of
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -92,12 +92,22 @@ class PodClass:
 
     def having(self, devices: tuple[int, ...]) -> "PodClass":
         """The same class with these GPUs; not interned."""
-        return replace(self, devices=devices, mark=self.mark + b"@" + devices_text(devices).encode())
+        return self._like(devices=devices, mark=self.mark + b"@" + devices_text(devices).encode())
+
+    def among(self, peers: Peers, mark: bytes) -> "PodClass":
+        """The class of pods that differ from these in what they are to others only; not interned."""
+        return self._like(peers=peers, mark=mark)
+
+    def _like(self, **changes: Any) -> "PodClass":
+        # `dataclasses.replace` sets two dozen fields one by one, while each pod that begins to end may need a class.
+        made = object.__new__(PodClass)
+        made.__dict__.update(self.__dict__, **changes)
+        return made
 
     def on(self, ties: Mapping[Tie, Tie]) -> "PodClass":
         """The same class where other ties stand for those that it refers to; itself if it refers to none."""
         peers = self.peers.on(ties)
-        return self if peers is self.peers else replace(self, peers=peers)
+        return self if peers is self.peers else self._like(peers=peers)
 
 
 def fingerprint(pod: Obj, node_name: str) -> bytes:

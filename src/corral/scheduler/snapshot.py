@@ -27,7 +27,7 @@ from corral.scheduler.devices import Devices
 from corral.scheduler.images import Images, read_images
 from corral.scheduler.labels import LabelColumns
 from corral.scheduler.machine import Machine, read_allocatable, read_machine
-from corral.scheduler.peers import Peers, peers_fingerprint, read_peers
+from corral.scheduler.peers import ENDING, Peers, peers_fingerprint, read_peers
 from corral.scheduler.podclass import PodClass, fingerprint, read_class
 from corral.scheduler.ties import Ties
 from corral.scheduler.volumes import Volumes
@@ -270,15 +270,21 @@ class Snapshot:
         mark = alone + peers_fingerprint(pod)
         found = self._classes.get(mark)
         if found is None:
-            peers = read_peers(pod, self.ties.tie)
-            like = self._alone.get(alone)
-            found = (
-                read_class(pod, node_name, peers, alone, mark, self._column)
-                if like is None
-                else replace(like, peers=peers, mark=mark)
-            )
+            found = self._read_class(pod, node_name, alone, mark)
             self._classes[mark] = self._alone[alone] = found
         return self._having(found, read_devices(pod)) if placed and found.gpu is not None else found
+
+    def _read_class(self, pod: Obj, node_name: str, alone: bytes, mark: bytes) -> PodClass:
+        living = self._classes.get(mark.removesuffix(ENDING)) if mark.endswith(ENDING) else None
+        if living is not None:
+            peers = replace(living.peers, terminating=True)
+            self.ties.resemble(peers, living.peers)
+            return living.among(peers, mark)
+        peers = read_peers(pod, self.ties.tie)
+        like = self._alone.get(alone)
+        if like is not None:
+            return like.among(peers, mark)
+        return read_class(pod, node_name, peers, alone, mark, self._column)
 
     def _having(self, pod_class: PodClass, devices: tuple[int, ...]) -> PodClass:
         """The class of pods that have these GPUs."""

@@ -196,6 +196,12 @@ class Ties:
             known = self._chosen_by[pod] = tuple(self._choosing(pod))
         return known
 
+    def resemble(self, pod: Placed, known: Placed) -> None:
+        """`pod` has the namespace and labels of `known`, and so the same ties choose it."""
+        chosen_by = self._chosen_by.get(known)
+        if chosen_by is not None:
+            self._chosen_by[pod] = chosen_by
+
     def _choosing(self, pod: Placed) -> Iterator[Tie]:
         for label in pod.labels.items():
             for tie in self._by_label.get(label, ()):
