@@ -24,8 +24,9 @@ from corral.scheduler.snapshot import Rows, Snapshot
 _KEPT = 256
 # Working out rows one by one costs about this share of working out all of them.
 _MANY = 8
-# Up to so many rows, one look at all of them is quicker than keeping blocks.
+# Up to so many rows, one look at all of them is quicker than keeping blocks: without rules on domains, and with some.
 _FEW = 16_384
+_FEW_IN_DOMAINS = 4_096
 _ZERO = np.zeros(1)
 _NO_OTHERS: Mapping[str, Profile] = {}
 
@@ -67,7 +68,7 @@ class Candidates:
         """The row that is best for `pod`, drawn from those that are equally good; None if it can go nowhere."""
         self._refresh()
         domains = self._domains(pod)
-        if domains or (domains is not None and len(self._fill) > _FEW):
+        if domains is not None and len(self._fill) > (_FEW_IN_DOMAINS if domains else _FEW):
             row, certain = self._draw(domains, rng)
             if certain:
                 return row

@@ -3,11 +3,17 @@
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corral.scheduler.filters import DomainFilter
 from corral.scheduler.peaks import WIDTH, Layout, Peaks
-from corral.scheduler.scores import NEVER
+from corral.scheduler.profile import PROFILES, Profile
+from corral.scheduler.scores import NEVER, DomainScore
+from corral.scheduler.scores.images import ImageLocality
+from corral.scheduler.snapshot import Snapshot
+from corral.testing.scheduling import node, pod
 
 some_score = st.sampled_from([NEVER, NEVER, 1.0, 2.0, 2.5])
 some_cells = st.lists(st.integers(0, 3), min_size=1, max_size=3 * WIDTH)
@@ -60,3 +66,24 @@ def test_rows_of_a_block_share_their_domain() -> None:
         assert {int(cells[row]) for row in block if row < len(cells)} == {int(domain)}
     assert sorted(row for row in layout.slots.ravel() if row < len(cells)) == list(range(len(cells)))
     assert all(row in layout.slots[layout.blocks[row]] for row in range(len(cells)))
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_no_rule_of_ours_makes_every_decision_look_at_all_machines(profile: Profile) -> None:
+    assert all(isinstance(score, DomainScore) for score, _ in profile.peers)
+    looking = [rule for rule in profile.peer_filters if not isinstance(rule, DomainFilter)]
+    assert [type(rule).__name__ for rule in looking] == ["VolumeUse"]
+
+
+def test_an_image_matters_where_enough_machines_have_it() -> None:
+    snapshot = Snapshot()
+    large = {"names": ["registry.example.com/x:1"], "sizeBytes": 500 << 20}
+    for number in range(4):
+        machine = node(f"m{number}")
+        machine["status"]["images"] = [large] if number < 2 else []
+        snapshot.put_node(machine)
+    wanted = pod("p", cpu="1")
+    wanted["spec"]["containers"][0]["image"] = "registry.example.com/x:1"
+    assert ImageLocality().matters(snapshot, snapshot.classify(wanted), ())
+    wanted["spec"]["containers"][0]["image"] = "registry.example.com/y:1"
+    assert not ImageLocality().matters(snapshot, snapshot.classify(wanted), ())

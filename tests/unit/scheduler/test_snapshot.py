@@ -145,3 +145,18 @@ def test_a_copy_equals_its_original_and_neither_sees_what_happens_to_the_other(
     assert original.usage() == copy.usage()
     assert scores(original, CandidateCache(original, SPREADING)) == scores(copy, CandidateCache(copy, SPREADING))
     assert len(asked) == len(asking)
+
+
+def test_the_class_of_an_ending_pod_is_the_same_with_and_without_a_living_one() -> None:
+    wanted = pod("p", cpu="1", topologySpreadConstraints=[{"maxSkew": 1, "topologyKey": "zone"}])
+    wanted["metadata"]["labels"] = {"app": "a"}
+    ending = {**wanted, "metadata": {**wanted["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    known, fresh = Snapshot(), Snapshot()
+    living = known.classify(wanted)
+    chosen_by = known.ties.choosing(living.peers)
+    after, alone = known.classify(ending), fresh.classify(ending)
+    assert (after.mark, after.alone, after.requests) == (alone.mark, alone.alone, alone.requests)
+    assert [one.peers.terminating for one in (living, after, alone)] == [False, True, True]
+    assert after.peers.spread == living.peers.spread
+    assert known.ties.choosing(after.peers) == chosen_by
+    assert known.classify(wanted) is living

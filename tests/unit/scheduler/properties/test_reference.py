@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.scheduler.properties.cells import (
@@ -17,6 +18,7 @@ from tests.unit.scheduler.properties.cells import (
 from tests.unit.scheduler.properties.reference import Cell, Obj
 
 from corral.kinds.types import key_of
+from corral.scheduler import candidates
 from corral.scheduler.candidates import CandidateCache
 from corral.scheduler.profile import SPREADING
 from corral.scheduler.scores import NEVER
@@ -61,8 +63,12 @@ def agree(cell: Cell, snapshot: Snapshot, cache: CandidateCache, wanted: Obj) ->
         assert bool(explained) == bool(refusals), (name, refusals, explained)
         assert (totals[row] > NEVER) == (not refusals), (name, refusals)
         fitting |= set() if refusals else {row}
-    for seed in range(2):
-        chosen = cache.choose(pod_class, random.Random(seed))
+    for few in (0, len(totals)):
+        # By blocks, as in a large cell, and by looking at all machines.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(candidates, "_FEW", few)
+            patch.setattr(candidates, "_FEW_IN_DOMAINS", few)
+            chosen = cache.choose(pod_class, random.Random(few))
         assert (chosen in fitting) if fitting else chosen is None
         assert chosen is None or totals[chosen] == totals.max()
 
