@@ -12,6 +12,7 @@ others may say the same: it is given up when another one has taken a write.
 import asyncio
 import errno
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -23,7 +24,8 @@ from corral.kinds.status import StatusError
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 0.9
-"""A call that its caller abandons after this long without an answer speaks against its server."""
+"""Calls that their callers abandon after so long together, without any answer in between, speak against their server: a
+renewal of one second may be two calls."""
 _UNAVAILABLE: Final = 503
 
 
@@ -41,6 +43,7 @@ class FailoverTransport:
         self._connect = connect
         self._opened: dict[str, HttpTransport] = {}
         self._doubted: set[str] = set()
+        self._waited = defaultdict[str, float](float)
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -79,9 +82,12 @@ class FailoverTransport:
         clock = asyncio.get_running_loop()
         began = clock.time()
         try:
-            return await self._to(server).call(request)
+            response = await self._to(server).call(request)
+            self._waited[server] = 0.0
+            return response
         except asyncio.CancelledError:
-            if clock.time() - began >= PATIENCE_SECONDS:
+            self._waited[server] += clock.time() - began
+            if self._waited[server] >= PATIENCE_SECONDS:
                 self._give_up(server, "no answer")
             raise
         except OSError as error:
@@ -134,6 +140,7 @@ class FailoverTransport:
 
     def _give_up(self, server: str, why: object) -> None:
         """Go on with the next server, and break what still waits for this one. The only one is never given up."""
+        self._waited[server] = 0.0
         if self.servers == (server,):
             return
         if server == self.current:

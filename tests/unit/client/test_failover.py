@@ -149,6 +149,23 @@ async def test_a_call_that_its_caller_soon_abandons_says_nothing_of_the_server(
     assert client.transport.current == first.url  # type: ignore[attr-defined]
 
 
+async def test_calls_that_are_abandoned_one_after_the_other_count_together(
+    start: Start, open_: Callable[..., Client]
+) -> None:
+    first, second = await start("first"), await start("second")
+    client = open_(first.url, second.url)
+    for answers in (True, False):
+        for _ in range(2):
+            first.frozen = True
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS * 0.55):
+                    await said(client)
+            first.frozen = False
+            if answers:
+                assert await said(client) == "first"
+    assert await said(client) == "second"
+
+
 async def test_who_cannot_write_is_left_when_another_one_can(start: Start, open_: Callable[..., Client]) -> None:
     first, second = await start("first"), await start("second")
     client = open_(first.url, second.url)
