@@ -13,6 +13,7 @@ import pytest
 
 from corral.agent import mounts
 from corral.agent.agent import Agent, AgentConfig
+from corral.agent.podnetwork import PodNetwork
 from corral.agent.problems.sources import Sources, machine_sources
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import Client
@@ -195,7 +196,7 @@ class Rig:
         asyncio.get_running_loop().set_default_executor(self.threads)
         self.agent = self.build()
 
-    def build(self, sources: Sources = machine_sources, **settings: Any) -> Agent:
+    def build(self, sources: Sources = machine_sources, network: PodNetwork | None = None, **settings: Any) -> Agent:
         config = AgentConfig("m1", self.directory, "192.0.2.1", port=0, listen="127.0.0.1", **settings)
         return Agent(
             Client(self.api),
@@ -206,6 +207,7 @@ class Rig:
             server_context=None,
             fetch_source=NoSources(),
             sources=sources,
+            network=network,
         )
 
     def add_pod(self, name: str = "web", **spec: Any) -> str:
