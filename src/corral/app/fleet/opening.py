@@ -13,10 +13,14 @@ def open_fleet(config: CellConfig, count: int, capacity: Mapping[str, int]) -> F
     """The fleet of a data directory, made or grown if `count` is not 0; None if it has none.
 
     Raises:
-        CorralError: the directory belongs to something else, or has more machines.
+        CorralError: the directory belongs to something else, or has more machines, or a capacity is that of none.
     """
     found = layout.load(config)
     if found is None and not count:
+        if capacity:
+            raise CorralError(
+                "cannot use --capacity: it is for the machines of --machines", "add --machines N, or leave it out"
+            )
         return None
     if found is None:
         if config.agent_dir.exists():
