@@ -87,12 +87,27 @@ def until(wanted: Callable[[], bool], complaint: str) -> float:
 
 def deployment(app: str, replicas: int, script: str) -> str:
     """A Deployment of `sh -c SCRIPT`, spread over the machines."""
+    return _workload("Deployment", app, replicas, script, {})
+
+
+def stateful_set(app: str, replicas: int, script: str) -> str:
+    """A StatefulSet of `sh -c SCRIPT`, spread over the machines."""
+    extra = {"serviceName": app, "podManagementPolicy": "Parallel"}
+    return _workload("StatefulSet", app, replicas, script, extra)
+
+
+def _workload(kind: str, app: str, replicas: int, script: str, extra: dict[str, str]) -> str:
     labels = {"app": app}
     container = {"name": "c", "image": "host", "command": ["sh", "-c", script]}
-    pod = {"containers": [container], "terminationGracePeriodSeconds": 1}
+    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    pod = {
+        "containers": [container],
+        "terminationGracePeriodSeconds": 1,
+        "topologySpreadConstraints": [{**spread, "labelSelector": {"matchLabels": labels}}],
+    }
     template = {"metadata": {"labels": labels}, "spec": pod}
-    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
-    return json.dumps({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": app}, "spec": spec})
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template, **extra}
+    return json.dumps({"kind": kind, "apiVersion": "apps/v1", "metadata": {"name": app}, "spec": spec})
 
 
 @pytest.fixture(autouse=True)
