@@ -41,6 +41,7 @@ def quick(fleet: Fleet) -> Iterator[Fleet]:
     policy = {"kind": "RepairPolicy", "metadata": {"name": "default"}, "spec": spec}
     switch = [sys.executable, "-m", "corral", "machine", "heal", "{machine}", "--data-dir", str(fleet.data_dir)]
     write_commands(fleet.data_dir / "repair.yaml", remote=switch)
+    fleet.kubectl("delete", "repairs", "--all")
     fleet.corral("repair", "rules", "-f", "-", stdin=json.dumps(policy))
     yield fleet
     fleet.corral("repair", "rules", "--reset")
