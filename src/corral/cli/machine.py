@@ -12,7 +12,7 @@ from corral.cli.ps import status_word
 from corral.cli.removal import remove_machine
 from corral.cli.session import Session, connected
 from corral.cli.status import HEADER, machine, row
-from corral.kinds.conditions import is_true
+from corral.kinds.conditions import is_true, node_troubles
 from corral.kinds.podnetwork import assigned
 from corral.kinds.podspec import is_terminal
 from corral.kinds.resources import NODES, PODS
@@ -72,11 +72,10 @@ async def show(session: Session, output: str | None, name: str) -> None:
 
 def _words(node: Obj) -> list[str]:
     """Conditions that say more than that all is well, its pods' addresses, taints and labels."""
-    said = []
-    for condition in node.get("status", {}).get("conditions") or ():
-        good = "True" if condition["type"] == "Ready" else "False"
-        if condition["status"] != good:
-            said.append(f"{condition['type']}={condition['status']}: {condition.get('message', '')}".rstrip(": "))
+    said = [
+        f"{condition['type']}={condition['status']}: {condition.get('message', '')}".rstrip(": ")
+        for condition in node_troubles(node)
+    ]
     said += [f"podCIDR {network}" for network in assigned(node)]
     for taint in (node.get("spec") or {}).get("taints") or ():
         value = f"={taint['value']}" if taint.get("value") else ""

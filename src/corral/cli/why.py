@@ -10,7 +10,8 @@ from corral.cli import targets, terminal
 from corral.cli.session import Session, connected
 from corral.kinds import conditions
 from corral.kinds.bundled.queues import is_gated, owned_by, queue_name
-from corral.kinds.resources import EVENTS, JOBS, PODS, WORKLOADS
+from corral.kinds.resources import EVENTS, JOBS, NODES, PODS, WORKLOADS
+from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 
 
@@ -25,7 +26,7 @@ async def command(session: Session, output: str | None, name: str) -> None:
     kind = target.resource.kind
     report: dict[str, Any] = {"object": await _queued(session, target) or _told(target.obj, kind), "pods": []}
     for pod in pods:
-        entry = {"name": pod["metadata"]["name"], "says": list(container_words(pod))}
+        entry = {"name": pod["metadata"]["name"], "says": [*container_words(pod), *await _machine(session, pod)]}
         if not pod["spec"].get("nodeName"):
             entry["placement"] = await _placement(session, pod)
         report["pods"].append(entry)
@@ -49,6 +50,21 @@ async def _queued(session: Session, target: targets.Target) -> list[str]:
     name = f"{target.resource.kind.lower()}/{target.name}"
     head = f"it waits in the queue {queue_name(obj)}"
     return [f"{head}: {said['message']}" if said else head, f"see its turn: corral queue {name}"]
+
+
+async def _machine(session: Session, pod: Obj) -> list[str]:
+    """What the machine of a pod says is wrong with itself, as far as whoever asks may see machines."""
+    name = pod["spec"].get("nodeName")
+    if not name:
+        return []
+    try:
+        node = await session.client.get(NODES, name)
+    except StatusError as error:
+        return [f"its machine {name} is no longer in the cell"] if error.reason == "NotFound" else []
+    return [
+        f"its machine {name} says {one['type']}={one['status']}: {one.get('message', '')}".rstrip(": ")
+        for one in conditions.node_troubles(node)
+    ]
 
 
 async def _placement(session: Session, pod: Obj) -> Obj:

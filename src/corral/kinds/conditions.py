@@ -23,6 +23,12 @@ def is_true(obj: Obj, type_: str) -> bool:
     return condition is not None and condition.get("status") == "True"
 
 
+def node_troubles(node: Obj) -> list[Obj]:
+    """The conditions of a Node that say more than that all is well: of all of them but Ready, `False` is well."""
+    held = (node.get("status") or {}).get("conditions") or ()
+    return [one for one in held if one.get("status") != ("True" if one.get("type") == "Ready" else "False")]
+
+
 def set_condition(
     obj: Obj, type_: str, status: str, *, now: datetime, reason: str = "", message: str = "", **extra: Any
 ) -> bool:

@@ -4,6 +4,7 @@ import pytest
 
 from corral.cli import attach, terminal, why
 from corral.cli.ps import program_name, status_word
+from corral.kinds.conditions import node_troubles
 from corral.kinds.status import StatusError
 
 
@@ -92,3 +93,11 @@ def test_exit_codes_of_remote_commands() -> None:
     assert attach.exit_code({**failure, "details": {"causes": [cause]}}) == 7
     with pytest.raises(StatusError, match="no such container"):
         attach.exit_code({"status": "Failure", "reason": "InternalError", "message": "no such container"})
+
+
+def test_what_a_machine_says_of_itself() -> None:
+    said = [("Ready", "True"), ("DiskPressure", "False"), ("DiskErrors", "True"), ("ClockSkewed", "Unknown")]
+    node = {"status": {"conditions": [{"type": type_, "status": status} for type_, status in said]}}
+    assert [one["type"] for one in node_troubles(node)] == ["DiskErrors", "ClockSkewed"]
+    assert node_troubles({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    assert node_troubles({}) == []

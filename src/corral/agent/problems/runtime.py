@@ -25,8 +25,8 @@ class RuntimeSource(Source[str]):
     """The machine's container runtime."""
 
     types = ("RuntimeUnhealthy",)
-    period = 20.0
-    keep = 90.0
+    period = 30.0
+    keep = 120.0
     judge = staticmethod(judge)
 
     def __init__(self, runtime: Runtime) -> None:
