@@ -73,7 +73,7 @@ class Parts:
     """What a machine is made of."""
 
     ground: Callable[[CellConfig, Client, str, Clock, random.Random], Ground] = real_ground
-    agent: type[Agent] = Agent
+    agent: Callable[..., Agent] = Agent
     sources: Sources = machine_sources
 
 

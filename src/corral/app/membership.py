@@ -44,6 +44,9 @@ SERVING_SIGNER: Final = "kubernetes.io/kubelet-serving"
 _GROUPS: Final = ("system:nodes",)
 _CONNECT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 60.0
+_CONNECTIONS: Final = 4
+"""Calls of one machine that are under way at once: a thousand machines may have much to say at the same time, and each
+connection costs both sides a TLS handshake."""
 _LOOK_SECONDS: Final = 3600.0
 
 
@@ -185,7 +188,11 @@ class Identity:
         """A transport as this machine, to whichever server answers."""
         tls = self.client_tls()
         servers = self._membership.servers or (self._membership.server,)
-        return FailoverTransport(servers, lambda server: HttpTransport(server, tls, connect_seconds=_CONNECT_SECONDS))
+
+        def connect(server: str) -> HttpTransport:
+            return HttpTransport(server, tls, connect_seconds=_CONNECT_SECONDS, connections=_CONNECTIONS)
+
+        return FailoverTransport(servers, connect)
 
     async def serving(self, client: Client) -> ssl.SSLContext:
         """TLS of this machine's own server, with a certificate of the cell.

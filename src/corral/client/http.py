@@ -5,6 +5,7 @@ length. Whatever goes wrong below HTTP becomes an `OSError`, as the seam demands
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from yarl import URL
 
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.client import decode
+from corral.kinds.health import HEARTBEATS
 from corral.wire.sockets import guarded
 
 _CONNECT_SECONDS: Final = 10.0
@@ -35,7 +37,7 @@ class HttpTransport:
         token: a bearer token, or empty.
         server_name: the name that the server's certificate must have, if not the URL's host.
         connect_seconds: how long a connection may take to come about.
-        connections: how many calls may be under way at once; watches are not counted.
+        connections: how many calls may be under way at once; watches and heartbeats are not counted.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class HttpTransport:
         if request.body:
             headers["Content-Type"] = request.content_type
         timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=self._connect_seconds)
-        async with self._limit:
+        urgent = request.path.startswith(HEARTBEATS)
+        async with contextlib.nullcontext() if urgent else self._limit:
             try:
                 async with self._session().request(
                     request.method,

@@ -28,6 +28,9 @@ SILENCE: Final = "corral.dev/silence"
 SUSPECTED: Final = "suspected"
 FENCED: Final = "fenced"
 
+HEARTBEATS: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+"""The API's path of machines' Leases. What goes there waits behind nothing else, neither at the agent nor at the
+server: were it late because both have much to do, the work would be stopped and started anew elsewhere."""
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"
 SILENT_MACHINE: Final = "NodeNotReady"
 """Reason of a pod's condition Ready that the server took away because its machine is silent; no agent writes it."""

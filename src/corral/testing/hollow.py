@@ -7,8 +7,10 @@ API and then written nowhere. So one machine can play a thousand (kubemark does 
 
     python -m corral.testing.hollow SERVER TOKEN HASH [--machines N] [--first N] [--directory DIR]
 
-The three words are those of the line that `corral token create` prints. A line on stdout says when all machines are
-ready; then each line on stdin names a machine that dies as in a power cut, and the end of stdin ends all of them.
+One process has the work of all its machines to do: so that their heartbeats are not late for it, it begins with at most
+`--pace` pods a second. SERVER, TOKEN and HASH are those of the line that `corral token create` prints. A line on stdout
+says when all machines are ready; then each line on stdin names a machine that dies as in a power cut, and the end of
+stdin ends all of them.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,9 +38,11 @@ from corral.agent.runtime.api import Image
 from corral.agent.volumes import projected
 from corral.agent.volumes.api import VolumeContext
 from corral.agent.volumes.manager import VolumeManager
+from corral.agent.worker import PodWorker
 from corral.app.config import CellConfig
 from corral.app.machine import Ground, Parts, running_machine
 from corral.app.membership import Membership, enrol
+from corral.base import memory
 from corral.base.clock import Clock, SystemClock
 from corral.client.client import Client
 from corral.kinds.podnetwork import SPACE
@@ -148,8 +153,31 @@ class _Fine(Source[None]):
         return [Finding(type_, False, "Hollow", "nothing ever happens to a hollow machine") for type_ in _FINE]
 
 
+class Pace:
+    """Lets one pass after the other, so many a second."""
+
+    def __init__(self, rate: float) -> None:
+        self._every = 1 / rate
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        now = time.monotonic()
+        mine = self._next = max(now, self._next + self._every)
+        await asyncio.sleep(mine - now)
+
+
 class HollowAgent(Agent):
+    """An agent that takes its turn among all of the process before it begins with a pod."""
+
     volume_manager = HollowVolumes
+
+    def __init__(self, *arguments: Any, pace: Pace, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._pace = pace
+
+    async def _live(self, worker: PodWorker) -> None:
+        await self._pace.turn()
+        await super()._live(worker)
 
 
 def _ground(config: CellConfig, client: Client, name: str, clock: Clock, rng: random.Random) -> Ground:
@@ -158,9 +186,6 @@ def _ground(config: CellConfig, client: Client, name: str, clock: Clock, rng: ra
 
 def _sources(around: Surroundings) -> Sequence[Source[Any]]:
     return (_Fine(), SkewSource(around.date, around.clock), RuntimeSource(around.runtime))
-
-
-HOLLOW: Final = Parts(_ground, HollowAgent, _sources)
 
 
 def membership(server: str, number: int) -> Membership:
@@ -175,11 +200,13 @@ class Fleet:
 
     Args:
         pin: the hash of the cell's authority.
+        pace: pods that are begun with in a second.
     """
 
-    def __init__(self, server: str, token: str, pin: str, directory: Path) -> None:
+    def __init__(self, server: str, token: str, pin: str, directory: Path, pace: float = 100.0) -> None:
         self._server, self._token, self._pin = server, token, pin
         self._directory = directory
+        self._parts = Parts(_ground, partial(HollowAgent, pace=Pace(pace)), _sources)
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._joining = asyncio.Semaphore(_TOGETHER)
 
@@ -201,7 +228,7 @@ class Fleet:
     async def _live(self, member: Membership, ready: "asyncio.Future[None]") -> None:
         config = CellConfig(self._directory / member.name, node_name=member.name)
         await enrol(config.data_dir, member, self._token, self._pin, SystemClock())
-        async with running_machine(config, member, lambda *step: None, HOLLOW) as machine:
+        async with running_machine(config, member, lambda *step: None, self._parts) as machine:
             ready.set_result(None)
             raise await machine.failed()
 
@@ -228,6 +255,7 @@ async def _run(fleet: Fleet, first: int, count: int) -> None:
     async with asyncio.TaskGroup() as joins:
         for number in range(first, first + count):
             joins.create_task(fleet.join(number))
+    memory.settle()
     print(f"{count} machines ready in {time.monotonic() - began:.1f} s", flush=True)
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
@@ -243,13 +271,14 @@ async def _run(fleet: Fleet, first: int, count: int) -> None:
 @click.argument("pin", metavar="HASH")
 @click.option("--machines", default=100, show_default=True, metavar="N")
 @click.option("--first", default=0, show_default=True, metavar="N", help="The number of the first one.")
+@click.option("--pace", default=150.0, show_default=True, metavar="N", help="Pods that are begun with in a second.")
 @click.option("--directory", default="/dev/shm", type=click.Path(path_type=Path), help="For what agents write.")
-def main(server: str, token: str, pin: str, machines: int, first: int, directory: Path) -> None:
+def main(server: str, token: str, pin: str, machines: int, first: int, pace: float, directory: Path) -> None:
     logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s: %(message)s")
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     with TemporaryDirectory(prefix="corral-hollow-", dir=directory) as place:
-        uvloop.run(_run(Fleet(server, token, pin, Path(place)), first, machines))
+        uvloop.run(_run(Fleet(server, token, pin, Path(place), pace), first, machines))
 
 
 if __name__ == "__main__":

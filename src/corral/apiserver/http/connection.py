@@ -29,12 +29,14 @@ from corral.apiserver.routing import split
 from corral.apiserver.server import GROUP, Answer, ApiServer
 from corral.apiserver.verbs.watch import Lines
 from corral.apiserver.watching import Event, Watching
+from corral.kinds.health import HEARTBEATS
 from corral.kinds.status import StatusError, too_large, unauthorized
 
 _HEAD_END = b"\r\n\r\n"
 _TOO_LARGE_HEAD = StatusError(431, "RequestHeaderFieldsTooLarge", f"the request head is larger than {HEAD_LIMIT} bytes")
 _OWN_GROUP = f"/apis/{GROUP}/"
 _STREAM_ENDINGS = ("/log", "/exec", "/attach", "/portforward", "/proxy")
+_READS = ("GET", "HEAD")
 # A client that sends more than this ahead of its answers is made to wait.
 _AHEAD = 256 * 1024
 
@@ -44,6 +46,9 @@ class Front(Protocol):
 
     server: ApiServer
     connections: "set[Connection]"
+
+    turns: asyncio.Semaphore
+    """Writes wait here, except heartbeats."""
 
     @property
     def full(self) -> bool:
@@ -230,20 +235,32 @@ class Connection(asyncio.Protocol):
             fields.user_agent,
             fields.if_none_match,
         )
-        answer = self._server.dispatch(call)
-        if isinstance(answer, Reply):
-            self._write(answer, line.method, close=fields.close)
-            return not fields.close
+        if line.method in _READS or line.path.startswith(HEARTBEATS):
+            answer = self._server.dispatch(call)
+            if isinstance(answer, Reply):
+                self._write(answer, line.method, close=fields.close)
+                return not fields.close
+            answering = self._finish(answer, line.method, fields.close)
+        else:
+            answering = self._answer_in_turn(call, fields.close)
         self.waiting_since = float("inf")
-        self._task = self._loop.create_task(self._answer_later(answer, line.method, fields.close))
+        self._task = self._loop.create_task(self._answer_later(answering))
         return False
 
-    async def _answer_later(self, answer: Answer, method: str, close: bool) -> None:
+    async def _answer_in_turn(self, call: Call, close: bool) -> None:
+        """Begin with a write when its turn comes: many at once delay each other, and nothing else."""
+        async with self._front.turns:
+            await self._finish(self._server.dispatch(call), call.method, close)
+
+    async def _finish(self, answer: Answer, method: str, close: bool) -> None:
         if isinstance(answer, Watching):
             await self._watch(answer)
-        elif isinstance(answer, Awaitable):
-            reply = await answer
+        else:
+            reply = await answer if isinstance(answer, Awaitable) else answer
             self._write(reply, method, close=close)
+
+    async def _answer_later(self, answering: Awaitable[None]) -> None:
+        await answering
         self._task = None
         if self._transport.is_closing():
             return

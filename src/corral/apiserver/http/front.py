@@ -33,6 +33,8 @@ IDLE_SECONDS = 300.0
 _SWEEP_SECONDS = 10.0
 _MOST_DESCRIPTORS = 1 << 20
 _BACKLOG = 1024
+_WRITES = 128
+"""Writes that are made at a time: more do not make a commit cheaper, and what comes meanwhile would wait for all."""
 _AUTHENTICATED = "system:authenticated"
 
 
@@ -59,6 +61,7 @@ class HttpFront:
         self._listener: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._most = _descriptors() // 2
+        self.turns = asyncio.Semaphore(_WRITES)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port that was given by the system if `port` is 0.
