@@ -27,6 +27,8 @@ class Selection:
                     f'selector "{options.label_selector}", field selector "{options.field_selector}": '
                     f"field label not supported: {requirement.path} (supported: {', '.join(sorted(allowed))})"
                 )
+        self.exact = fields.exact()
+        """A field that has one value in everything that can match, if there is one."""
         self.name = fields.required("metadata.name") or ""
         """The only name that can match, if there is one."""
         self.matches: Matches | None = None

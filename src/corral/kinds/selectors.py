@@ -221,7 +221,7 @@ class FieldRequirement:
 
     def matches(self, obj: Obj) -> bool:
         """Whether `obj` fulfils this; an absent field counts as the empty text."""
-        return (_field_text(obj, self.path) == self.value) is self.equal
+        return (field_text(obj, self.path) == self.value) is self.equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +242,10 @@ class FieldSelector:
     def required(self, path: str) -> str | None:
         """The value that `path` must have exactly, if the selector says one."""
         return next((field.value for field in self.fields if field.equal and field.path == path), None)
+
+    def exact(self) -> FieldRequirement | None:
+        """A requirement that a field of the object's own, beside its name and namespace, has exactly one value."""
+        return next((one for one in self.fields if one.equal and not one.path.startswith("metadata.")), None)
 
     @staticmethod
     def parse(text: str) -> "FieldSelector":
@@ -302,7 +306,8 @@ def _unescape(value: str) -> str:
 _ABSENT_AS: Final = {"spec.unschedulable": "false", "spec.hostNetwork": "false"}
 
 
-def _field_text(obj: Obj, path: str) -> str:
+def field_text(obj: Obj, path: str) -> str:
+    """A field as selectors compare it."""
     value: Any = fields.get(obj, path)
     if path == "source" and isinstance(value, Mapping):
         # An Event's `source` selects by the reporting component (registry/core/event: ToSelectableFields).

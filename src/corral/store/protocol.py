@@ -7,9 +7,9 @@ memory: an `Entry` is shared by all readers and never changes, apart from `memo`
 what it derived from `value` (rendered bytes, decoded object), so that it derives it once.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -88,6 +88,17 @@ class Full(CorralError):
     """The disk is full: the write was not made and reads go on."""
 
 
+Filing: TypeAlias = Callable[[Change], Collection[str]]
+"""What a change is filed under. It is asked once for each change, however many watch by it."""
+
+
+class Topic(NamedTuple):
+    """The changes that `filing` puts under `value`."""
+
+    filing: Filing
+    value: str
+
+
 class Watch(Protocol):
     """Changes after a revision, in order, without gaps, in batches of at least one.
 
@@ -136,8 +147,8 @@ class Store(Protocol):
     def current(self, prefix: str) -> tuple[Sequence[Entry], int]:
         """Everything under `prefix` now, and the revision it shows; the fast path of whole listings."""
 
-    def watch(self, prefix: str, *, after: int, buffer: int = 10_000) -> Watch:
-        """Changes with a revision above `after` under `prefix`.
+    def watch(self, prefix: str, *, after: int, buffer: int = 10_000, only: "Topic | None" = None) -> Watch:
+        """Changes with a revision above `after` under `prefix`, and if `only` is given, of that topic.
 
         Raises:
             Compacted: `after` is older than what is kept.

@@ -9,7 +9,7 @@ from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.store.compaction import CompactionClock, CompactionPolicy
 from corral.store.index import Index
-from corral.store.protocol import Change, Conflict, Entry, Page, Watch
+from corral.store.protocol import Change, Conflict, Entry, Page, Topic, Watch
 from corral.store.watchers import Watchers
 
 
@@ -84,8 +84,8 @@ class State:
     def current(self, prefix: str) -> tuple[Sequence[Entry], int]:
         return self._index.current(prefix), self._index.revision
 
-    def watch(self, prefix: str, *, after: int, buffer: int = 10_000) -> Watch:
-        """Changes above `after` under `prefix`.
+    def watch(self, prefix: str, *, after: int, buffer: int = 10_000, only: Topic | None = None) -> Watch:
+        """Changes above `after` under `prefix`, of the topic `only`.
 
         Raises:
             Compacted: `after` is older than what is kept.
@@ -93,7 +93,9 @@ class State:
         """
         self._index.check(after)
         backlog = [change for change in self._index.since(after) if change.entry.key.startswith(prefix)]
-        return self._watchers.open(prefix, after, backlog, buffer, self._latest)
+        if only is not None:
+            backlog = [change for change in backlog if only.value in only.filing(change)]
+        return self._watchers.open(prefix, after, backlog, buffer, self._latest, only)
 
     def _latest(self) -> int:
         return self._index.revision

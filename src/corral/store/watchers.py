@@ -1,16 +1,18 @@
 """Fan-out: each watcher gets the changes under its prefix, in a buffer of its own that cannot grow without bound.
 
 A batch of changes is sorted out once per distinct prefix, not once per watcher: a thousand watchers of one collection
-cost a thousand list extensions and wake-ups. Which prefixes are watched above a key is the same for all of its
+cost a thousand list extensions and wake-ups; and of a thousand that want a topic each, only those are woken whose topic
+it is (the agents of a cell, which watch the pods of their own machines; kube-apiserver's watch cache has such triggers,
+too). Which prefixes are watched above a key is the same for all of its
 neighbours and remembered until somebody comes or goes; they are found by their lengths, so that even then it takes a
 few dozen leading texts of the key whatever the number of watchers.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
-from corral.store.protocol import Change, Compacted
+from corral.store.protocol import Change, Compacted, Filing, Topic
 
 _ROUTES_KEPT = 10_000
 
@@ -26,8 +28,10 @@ class Watcher:
         buffer: int,
         latest: Callable[[], int],
         drop: Callable[["Watcher"], None],
+        only: Topic | None = None,
     ) -> None:
         self.prefix = prefix
+        self.only = only
         self._pending: list[Change] = list(backlog)
         self._delivered = after
         self._buffer = buffer
@@ -92,11 +96,63 @@ class Watcher:
             self._wake()
 
 
+class _Audience:
+    """Those who watch one prefix."""
+
+    def __init__(self) -> None:
+        self._all: dict[Watcher, None] = {}
+        self._topics: dict[Filing, dict[str, dict[Watcher, None]]] = {}
+
+    def __iter__(self) -> Iterator[Watcher]:
+        yield from self._all
+        for topics in self._topics.values():
+            for watchers in topics.values():
+                yield from watchers
+
+    def __bool__(self) -> bool:
+        return bool(self._all or self._topics)
+
+    def add(self, watcher: Watcher) -> None:
+        only = watcher.only
+        place = self._all if only is None else self._topics.setdefault(only.filing, {}).setdefault(only.value, {})
+        place[watcher] = None
+
+    def remove(self, watcher: Watcher) -> None:
+        """Idempotent."""
+        if watcher.only is None:
+            self._all.pop(watcher, None)
+            return
+        filing, value = watcher.only
+        topics = self._topics.get(filing, {})
+        watchers = topics.get(value, {})
+        watchers.pop(watcher, None)
+        if not watchers:
+            topics.pop(value, None)
+        if not topics:
+            self._topics.pop(filing, None)
+
+    def offer(self, changes: Sequence[Change]) -> list[Watcher]:
+        """Hand out changes; those who have no room for them."""
+        slow = [watcher for watcher in self._all if not watcher.offer(changes)]
+        for filing, topics in self._topics.items():
+            for value, batch in _filed(changes, filing).items():
+                slow += [watcher for watcher in topics.get(value, ()) if not watcher.offer(batch)]
+        return slow
+
+
+def _filed(changes: Sequence[Change], filing: Filing) -> dict[str, list[Change]]:
+    found: dict[str, list[Change]] = {}
+    for change in changes:
+        for value in filing(change):
+            found.setdefault(value, []).append(change)
+    return found
+
+
 class Watchers:
     """All watches of a store."""
 
     def __init__(self) -> None:
-        self._by_prefix: dict[str, dict[Watcher, None]] = {}
+        self._by_prefix: dict[str, _Audience] = {}
         self._lengths: Counter[int] = Counter()
         self._partial: Counter[int] = Counter()
         """Lengths of the prefixes that do not end with a slash."""
@@ -104,26 +160,32 @@ class Watchers:
         """By the text of a key up to its last slash: the prefixes with a slash at their end, until those change."""
 
     def __len__(self) -> int:
-        return sum(len(watchers) for watchers in self._by_prefix.values())
+        return len(self._everyone())
 
     def open(
-        self, prefix: str, after: int, backlog: Sequence[Change], buffer: int, latest: Callable[[], int]
+        self,
+        prefix: str,
+        after: int,
+        backlog: Sequence[Change],
+        buffer: int,
+        latest: Callable[[], int],
+        only: Topic | None = None,
     ) -> Watcher:
-        """A watcher that begins with `backlog` and gets everything published from now on."""
-        watcher = Watcher(prefix, after, backlog, buffer, latest, self._discard)
+        """A watcher that begins with `backlog` and gets everything of its topic that is published from now on."""
+        watcher = Watcher(prefix, after, backlog, buffer, latest, self._discard, only)
         if prefix not in self._by_prefix:
-            self._by_prefix[prefix] = {}
+            self._by_prefix[prefix] = _Audience()
             self._lengths_of(prefix)[len(prefix)] += 1
             self._routes.clear()
-        self._by_prefix[prefix][watcher] = None
+        self._by_prefix[prefix].add(watcher)
         return watcher
 
     def _discard(self, watcher: Watcher) -> None:
-        watchers = self._by_prefix.get(watcher.prefix)
-        if watchers is None or watcher not in watchers:
+        audience = self._by_prefix.get(watcher.prefix)
+        if audience is None:
             return
-        del watchers[watcher]
-        if not watchers:
+        audience.remove(watcher)
+        if not audience:
             del self._by_prefix[watcher.prefix]
             lengths, length = self._lengths_of(watcher.prefix), len(watcher.prefix)
             lengths[length] -= 1
@@ -137,9 +199,8 @@ class Watchers:
     def publish(self, changes: Sequence[Change]) -> None:
         """Hand `changes` to every watcher they concern; a watcher that has no room is dropped."""
         for prefix, batch in self._sort_out(changes).items():
-            slow = [watcher for watcher in self._by_prefix[prefix] if not watcher.offer(batch)]
-            for watcher in slow:
-                self._discard(watcher)
+            for slow in self._by_prefix[prefix].offer(batch):
+                self._discard(slow)
 
     def _sort_out(self, changes: Sequence[Change]) -> dict[str, list[Change]]:
         batches: dict[str, list[Change]] = {}
@@ -167,14 +228,14 @@ class Watchers:
 
     def expire(self) -> None:
         """Tell all readers to list again."""
-        for watcher in self._all():
+        for watcher in self._everyone():
             watcher.expire()
             self._discard(watcher)
 
     def close(self) -> None:
         """End all watches."""
-        for watcher in self._all():
+        for watcher in self._everyone():
             watcher.close()
 
-    def _all(self) -> list[Watcher]:
-        return [watcher for watchers in self._by_prefix.values() for watcher in watchers]
+    def _everyone(self) -> list[Watcher]:
+        return [watcher for audience in self._by_prefix.values() for watcher in audience]

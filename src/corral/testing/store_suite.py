@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corral.base.errors import CorralError
-from corral.store.protocol import Change, Compacted, Conflict, Entry, Future, Store, Watch
+from corral.store.protocol import Change, Compacted, Conflict, Entry, Future, Store, Topic, Watch
 
 _KEYS = ["/core/pods/a/x", "/core/pods/a/y", "/core/pods/b/x", "/core/podsets/a/x", "/core/nodes/n", "/apps/pods/a/x"]
 _PREFIXES = ["/", "/core/", "/core/pods/", "/core/pods/a/", "/core/pods", "/core/pods/a/x", "/nothing/"]
@@ -176,6 +176,22 @@ class StoreSuite:
         wrote(await store.create("/a/9", b""))
         assert [change.entry.revision for change in await changes_of(watch, 1)] == [6]
         watch.close()
+
+    async def test_a_watch_by_topic_sees_what_is_or_was_of_it(self, store: Store) -> None:
+        def values(change: Change) -> set[str]:
+            return {entry.value.decode() for entry in (change.entry, change.previous) if entry is not None}
+
+        wrote(await store.create("/a/x", b"blue"))
+        watches = [store.watch("/a/", after=0, only=Topic(values, colour)) for colour in ("blue", "red", "blue")]
+        wrote(await store.update("/a/x", b"red", 1))
+        wrote(await store.create("/a/y", b"green"))
+        wrote(await store.update("/a/x", b"green", 2))
+        wrote(await store.create("/b/z", b"red"))
+        wrote(await store.create("/a/z", b"blue"))
+        for watch, revisions in zip(watches, ([1, 2, 6], [2, 4], [1, 2, 6]), strict=True):
+            assert [change.entry.revision for change in await changes_of(watch, len(revisions))] == revisions
+            assert watch.progress() == 6
+            watch.close()
 
     async def test_a_prefix_is_any_leading_text(self, store: Store) -> None:
         watches = [store.watch(prefix, after=0) for prefix in ("/", "/a/b", "/a/b/c", "/a/b/c/d")]

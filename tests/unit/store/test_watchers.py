@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.store.protocol import Change, Compacted, Entry
+from corral.store.protocol import Change, Compacted, Entry, Topic
 from corral.store.watchers import Watchers
 
 
@@ -24,6 +24,28 @@ async def test_each_watcher_gets_its_own_prefix_only() -> None:
     assert list(await anext(pods)) == batch[:2]
     assert list(await anext(web)) == batch[:1]
     assert list(await anext(nodes)) == batch[2:3]
+
+
+async def test_a_thousand_topics_cost_one_look_and_one_wake_up() -> None:
+    looks: list[int] = []
+
+    def machine(change: Change) -> list[str]:
+        looks.append(change.entry.revision)
+        return [change.entry.key.rpartition("-")[2]]
+
+    watchers = Watchers()
+    opened = [watchers.open("/pods/", 0, [], 1, latest, Topic(machine, str(number))) for number in range(1000)]
+    watchers.publish([change(1, "/pods/a-7"), change(2, "/pods/b-9")])
+    assert looks == [1, 2]
+    assert [number for number, watcher in enumerate(opened) if watcher._pending] == [7, 9]
+    watchers.publish([change(3, "/pods/c-7")])
+    with pytest.raises(Compacted):
+        await anext(opened[7])
+    assert len(watchers) == 999
+    for watcher in opened:
+        watcher.close()
+    assert len(watchers) == 0
+    assert watchers._lengths == {}
 
 
 async def test_a_dropped_or_closed_watcher_leaves_nothing_behind() -> None:
