@@ -69,7 +69,8 @@ class Whereabouts:
 
 def followed(moves: tuple[Move, ...], where: Whereabouts, now: str) -> tuple[Move, ...]:
     """The same pods, with who has left by now and where its work runs."""
-    staying = {pod["metadata"]["uid"] for pod in where.here if not pod["metadata"].get("deletionTimestamp")}
+    stay = (pod for pod in where.here if not is_terminal(pod) and not pod["metadata"].get("deletionTimestamp"))
+    staying = {pod["metadata"]["uid"] for pod in stay}
     known = {move.uid for move in moves} | {(move.namespace, move.to_pod) for move in moves if move.to_pod}
     made = []
     for move in moves:
