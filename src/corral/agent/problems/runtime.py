@@ -22,7 +22,7 @@ def judge(samples: Sequence[Sample[str]], now: float) -> tuple[Finding, ...]:
 
 
 class RuntimeSource(Source[str]):
-    """The machine's container runtime."""
+    """The machine's container runtime, which has been opened: it is not asked at once."""
 
     types = ("RuntimeUnhealthy",)
     period = 30.0
@@ -31,8 +31,12 @@ class RuntimeSource(Source[str]):
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._opened = True
 
     async def read(self) -> str:
+        if self._opened:
+            self._opened = False
+            return ""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._runtime.check()

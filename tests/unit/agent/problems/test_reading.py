@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -205,6 +207,34 @@ async def test_a_directory_that_can_be_written_is_left_as_it_was(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def broken_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory on an ext4 file system that the kernel has given up."""
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("breaking a file system needs root and mkfs.ext4")
+    image, directory = tmp_path / "image", tmp_path / "disk"
+    image.touch()
+    os.truncate(image, 4 << 20)
+    directory.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop,errors=remount-ro", str(image), str(directory)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine mounts no ext4 from a file")
+    try:
+        (directory / "before").touch()
+        found = subprocess.run(["findmnt", "-no", "SOURCE", str(directory)], check=True, capture_output=True, text=True)
+        Path("/sys/fs/ext4", Path(found.stdout.strip()).name, "trigger_fs_error").write_text("1")
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+async def test_a_file_system_that_the_kernel_gave_up(broken_disk: Path) -> None:
+    reading = await FilesystemSource(broken_disk).read()
+    assert "Read-only file system" in reading.error
+    assert any(str(broken_disk) in lost for lost in reading.lost), "seen from elsewhere, too"
+
+
 # The rest.
 
 
@@ -239,6 +269,9 @@ async def test_the_runtimes_own_words(tmp_path: Path) -> None:
     runtime = FakeRuntime(FakeClock(), tmp_path)
     source = RuntimeSource(runtime)
     assert await source.read() == ""
+    assert runtime.calls == []
+    assert await source.read() == ""
+    assert runtime.calls == [("check", "")]
     runtime.fail("check", RuntimeFailure("RuntimeNotReady", "crun does not work"))
     assert await source.read() == "crun does not work"
     runtime.fail("check", FileNotFoundError(2, "No such file", "crun"))
