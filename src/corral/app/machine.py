@@ -141,6 +141,7 @@ async def running_machine(
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(hear_of_servers(config.data_dir, membership, transport, client, clock, rng), "servers of the cell")
         runtime, network = parts.ground(config, client, membership.name, clock, rng)
+        groups = runtime.control_groups()
         settings = AgentConfig(
             node_name=membership.name,
             directory=config.agent_dir,
@@ -153,8 +154,8 @@ async def running_machine(
             service=lambda: _host_and_port(transport.current),
             fences=True,
             boot=config.boot,
-            fence_file=fence_file(config.agent_dir),
-            groups=runtime.control_groups(),
+            fence_file=fence_file(config.agent_dir) if groups else None,
+            groups=groups,
             reboot=lambda: host_commands(config.data_dir).reboot,
             restart=lambda: _ask_for_restart(tasks),
         )
