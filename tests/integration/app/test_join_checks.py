@@ -1,63 +1,23 @@
 """What is wrong with a wish to join is named, all at once, with a remedy; asked of a real server over TLS."""
 
 import asyncio
-import random
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from corral.apiserver.auth.api import User
-from corral.apiserver.auth.pki import MASTERS
-from corral.apiserver.inprocess import InProcessTransport
-from corral.app.config import CellConfig, prepare_data_dir
-from corral.app.joinchecks import Findings, examine
+from corral.app.joinchecks import Findings
 from corral.app.membership import Membership, enrol
 from corral.app.ports import agent_port
-from corral.app.server import running_server
-from corral.app.servers import Roster
 from corral.base.checks import Check
-from corral.base.clock import Clock, SystemClock
+from corral.base.clock import SystemClock
 from corral.base.errors import CorralError
 from corral.cli.token import issue
-from corral.client.client import Client
 from corral.kinds.resources import NODES
 from corral.testing.clock import FakeClock
 
-
-@dataclass
-class Cell:
-    """A server, and what is needed to join it."""
-
-    url: str
-    pin: str
-    token: str
-    admin: Client
-
-    async def examine(
-        self, *, server: str = "", name: str = "m1", pin: str = "", token: str = "", clock: Clock | None = None
-    ) -> Findings:
-        return await examine(server or self.url, name, pin or self.pin, token or self.token, clock or SystemClock())
-
-
-@asynccontextmanager
-async def cell_in(directory: Path, clock: Clock) -> AsyncIterator[Cell]:
-    config = CellConfig(directory, port=0, agent=False, node_name="server")
-    prepare_data_dir(config)
-    async with running_server(config, clock, random.Random(1), lambda name, what: None) as api:
-        await Roster(api.server, api.pki, config.url(api.port), clock, shared=False).tell()
-        admin = Client(InProcessTransport(api.server, User("admin", (MASTERS,))))
-        yield Cell(config.url(api.port), api.pki.fingerprint, await issue(admin, 3600, ""), admin)
-
-
-@pytest.fixture
-async def cell(tmp_path: Path) -> AsyncIterator[Cell]:
-    async with cell_in(tmp_path / "cell", SystemClock()) as made:
-        yield made
+from .conftest import Cell
 
 
 def wrong(findings: Findings) -> list[str]:
@@ -133,7 +93,7 @@ async def test_all_that_is_wrong_is_said_at_once_and_nothing_is_changed(cell: Ce
     here = [Check("kernel", False, "Linux 4.4", "use Linux 5.6 or newer"), Check("skopeo", False, "-", "-", "wanted")]
     clock = FakeClock(SystemClock().now() - timedelta(hours=1))
     with pytest.raises(CorralError) as refused:
-        await enrol(tmp_path / "m1", wanted, "aaaaaa.bbbbbbbbbbbbbbbb", cell.pin, clock, here=here)
+        await enrol(tmp_path / "m1", wanted, "aaaaaa.bbbbbbbbbbbbbbbb", cell.pki.fingerprint, clock, here=here)
     for word in ("kernel: Linux 4.4", "s apart from the server's", "token: it is unknown"):
         assert word in refused.value.message
     assert "skopeo" not in refused.value.message

@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._server = front.server
         self._loop = loop
         self._transport: asyncio.Transport
-        self._certificate = b""
+        self.certificate = b""
         self._buffer = bytearray()
         self._needed = 0
         self._task: asyncio.Task[None] | None = None
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
             return
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
-            self._certificate = tls.getpeercert(True) or b""
+            self.certificate = tls.getpeercert(True) or b""
         self._front.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
 
     def _is_stranger(self, fields: Fields) -> bool:
         try:
-            return self._front.identify(self._certificate, fields.authorization) == ANONYMOUS
+            return self._front.identify(self.certificate, fields.authorization) == ANONYMOUS
         except StatusError:
             return True
 
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, line: Line, fields: Fields, body: bytes) -> bool:
         """Answer a request; False if the answer takes time, and then the connection waits for it."""
         try:
-            user = self._front.identify(self._certificate, fields.authorization)
+            user = self._front.identify(self.certificate, fields.authorization)
         except StatusError as error:
             self._write(refusal(error), line.method, close=fields.close)
             return not fields.close

@@ -111,10 +111,15 @@ class HttpFront:
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
+        shown = {connection.certificate for connection in self.connections}
+        # Watches outlive what let them in: a certificate that is over, a machine that was removed.
+        refused = {certificate for certificate in shown if certificate and self._is_refused(certificate)}
         for connection in list(self.connections):
             patience = REQUEST_SECONDS if connection.within_request else IDLE_SECONDS
             if now - connection.waiting_since > patience:
                 connection.time_out()
+            elif connection.certificate in refused:
+                connection.end()
         self._timer = loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
 
     def identify(self, certificate: bytes, authorization: str) -> User:
@@ -131,6 +136,13 @@ class HttpFront:
                 return authenticated(self._authenticator.token(token.strip()))
             raise unauthorized()
         return ANONYMOUS
+
+    def _is_refused(self, certificate: bytes) -> bool:
+        try:
+            self._authenticator.certificate(certificate)
+        except StatusError:
+            return True
+        return False
 
     def full_http(self) -> asyncio.Protocol:
         """A protocol of aiohttp's."""
