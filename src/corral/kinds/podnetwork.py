@@ -16,6 +16,8 @@ from corral.kinds.types import Obj
 
 PROPOSAL: Final = "corral.dev/proposed-pod-cidr"
 """Annotation of a Node: the subnet that its machine would like to have."""
+TUNNEL: Final = "corral.dev/tunnel"
+"""Label of a Node: with `true`, pods' packets from and to its machine are tunnelled on a common link, too."""
 SPACE: Final = IPv4Network("10.88.0.0/13")
 PREFIX: Final = 24
 
@@ -27,6 +29,7 @@ class HostSubnet:
     name: str
     host: str
     networks: tuple[IPv4Network, ...]
+    tunnel: bool = False
 
 
 def candidates(seed: str) -> Iterator[IPv4Network]:
@@ -65,7 +68,7 @@ def read(obj: Obj) -> HostSubnet:
         host = str(IPv4Address(spec.get("hostIP") or ""))
     except ValueError:
         host = ""
-    return HostSubnet(obj["metadata"]["name"], host, _networks(spec.get("podCIDRs") or ()))
+    return HostSubnet(obj["metadata"]["name"], host, _networks(spec.get("podCIDRs") or ()), bool(spec.get("tunnel")))
 
 
 def _networks(texts: Iterable[object]) -> tuple[IPv4Network, ...]:

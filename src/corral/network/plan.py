@@ -1,7 +1,8 @@
 """Which routes a machine needs to reach the pods of all others, and what to change to have them. Pure.
 
 To a machine on one of our own links the packets go as they are, with it as the gateway ("host-gw"). To any other they
-go inside UDP, from machine to machine (VXLAN), because routers between know nothing of pods.
+go inside UDP, from machine to machine (VXLAN), because routers between know nothing of pods. So they do from and to a
+machine that is marked to be on a link that carries nothing but machines' own packets.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -79,13 +80,14 @@ class Changes:
     put: tuple[Route, ...] = field(default=())
 
 
-def plan(name: str, subnets: Iterable[HostSubnet], machine: Machine) -> Plan:
+def plan(name: str, subnets: Collection[HostSubnet], machine: Machine) -> Plan:
     """The routes of the machine `name`. A machine without a known address, or that is this very one, needs none."""
     here = {interface.ip for _, interface in machine.addresses}
     routes: set[Route] = set()
     pods: list[IPv4Network] = []
     machines: set[IPv4Address] = set()
     conflicts: list[str] = []
+    tunnel = any(subnet.tunnel for subnet in subnets if subnet.name == name)
     for subnet in subnets:
         host = IPv4Address(subnet.host) if subnet.host else None
         if subnet.name == name or host is None or host.is_loopback or host in here:
@@ -97,7 +99,7 @@ def plan(name: str, subnets: Iterable[HostSubnet], machine: Machine) -> Plan:
             if other is not None:
                 conflicts.append(f"{network} of {subnet.name} overlaps the route {other.network} of {other.device}")
                 continue
-            routes.add(_route(network, host, machine.addresses))
+            routes.add(_route(network, host, () if tunnel or subnet.tunnel else machine.addresses))
             pods.append(network)
     merged = tuple(collapse_addresses(pods))
     return Plan(frozenset(routes), merged, tuple(sorted(machines)), tuple(sorted(conflicts)))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 from tests.cell.network.conftest import HOSTS, Machine, fetch, inside, ip, subnets
@@ -101,6 +102,16 @@ async def test_a_route_that_changes_its_kind_is_replaced(machines: Machines) -> 
     await a.follow(ALL)
     assert a.ours().count("10.88.3.0/24") == 1
     assert "encap" in a.ours()
+
+
+async def test_machines_that_are_marked_tunnel_on_one_link(machines: Machines) -> None:
+    a, b, _ = machines.values()
+    marked = [replace(one, tunnel=one.name == "a") for one in ALL]
+    await asyncio.gather(*(one.follow(ALL) for one in (a, b)))
+    await asyncio.gather(*(one.follow(marked) for one in (a, b)))
+    assert "via" not in a.ours() + b.ours()
+    assert await fetch(a, b, 1_000_000) == (a.pod, 1_000_000)
+    assert await fetch(b, a, 1_000_000) == (b.pod, 1_000_000)
 
 
 async def test_tunnelled_packets_of_strangers_are_dropped(machines: Machines) -> None:

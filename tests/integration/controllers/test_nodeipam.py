@@ -10,7 +10,7 @@ import pytest
 from corral.apiserver.auth.api import User
 from corral.apiserver.inprocess import InProcessTransport
 from corral.client.client import Client
-from corral.kinds.podnetwork import PROPOSAL, candidates, read
+from corral.kinds.podnetwork import PROPOSAL, TUNNEL, candidates, read
 from corral.kinds.resources import EVENTS, HOST_SUBNETS, NODES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
@@ -43,6 +43,9 @@ async def test_a_proposal_is_assigned_and_told_with_the_machines_address(cell: A
     addresses = [{"type": "InternalIP", "address": "192.0.2.7"}]
     await mine.patch(NODES, "n1", {"status": {"addresses": addresses}}, subresource="status")
     await cell.until(HOST_SUBNETS, "n1", lambda subnet: subnet["spec"].get("hostIP") == "192.0.2.7", "")
+    for mark, told in (("true", True), (None, None)):
+        await cell.client.patch(NODES, "n1", {"metadata": {"labels": {TUNNEL: mark}}})
+        await cell.until(HOST_SUBNETS, "n1", lambda subnet, told=told: subnet["spec"].get("tunnel") is told, "")
     await cell.client.delete(NODES, "n1")
     await cell.until_gone(HOST_SUBNETS, "n1", "")
 

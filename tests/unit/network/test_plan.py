@@ -1,7 +1,9 @@
 """Routes: every machine reaches every other one's pods, nobody's own network is cut off, and changes make it so."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +38,15 @@ def test_the_narrowest_link_is_taken() -> None:
     (route,) = plan("m1", [OWN, subnet("m2", "192.0.2.2", "10.88.2.0/24")], here).routes
     assert isinstance(route, Direct)
     assert route.device == "eth0"
+
+
+@pytest.mark.parametrize("marked", ["m1", "m2"])
+def test_a_marked_machine_is_at_the_end_of_a_tunnel_both_ways(marked: str) -> None:
+    cell = [OWN, subnet("m2", "192.0.2.2", "10.88.2.0/24"), subnet("m3", "192.0.2.3", "10.88.3.0/24")]
+    cell = [replace(one, tunnel=one.name == marked) for one in cell]
+    routes = plan("m1", cell, HERE).routes
+    tunnelled = {str(route.network) for route in routes if isinstance(route, Tunnelled)}
+    assert tunnelled == ({"10.88.2.0/24"} if marked == "m2" else {"10.88.2.0/24", "10.88.3.0/24"})
 
 
 def test_who_is_here_or_nowhere_needs_no_route_and_keeps_addresses() -> None:

@@ -89,7 +89,7 @@ class NodeIpamController:
             await self._tools.client.create(HOST_SUBNETS, wanted)
         elif present.get("spec") != wanted["spec"]:
             metadata = {"resourceVersion": present["metadata"]["resourceVersion"]}
-            patch: Obj = {"metadata": metadata, "spec": {"hostIP": None, **wanted["spec"]}}
+            patch: Obj = {"metadata": metadata, "spec": {"hostIP": None, "tunnel": None, **wanted["spec"]}}
             await self._tools.client.patch(HOST_SUBNETS, node["metadata"]["name"], patch)
 
     async def _withdraw(self, present: Obj | None) -> None:

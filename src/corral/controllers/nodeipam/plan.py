@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network
 
-from corral.kinds.podnetwork import assigned, proposal
+from corral.kinds.podnetwork import TUNNEL, assigned, proposal
 from corral.kinds.types import Obj
 
 
@@ -27,6 +27,7 @@ def host_subnet(node: Obj) -> Obj:
         "spec": {
             **({"hostIP": address} if (address := _address(node)) else {}),
             "podCIDRs": [str(network) for network in assigned(node)],
+            **({"tunnel": True} if (node["metadata"].get("labels") or {}).get(TUNNEL) == "true" else {}),
         },
     }
 
