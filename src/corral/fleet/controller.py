@@ -15,7 +15,7 @@ import msgspec
 
 from corral.client.api import MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from corral.client.informer import Informer
-from corral.fleet.plan import Decisions, Opening, World, name, plan, stages
+from corral.fleet.plan import Decisions, Machine, Opening, World, plan, read_machine, stages
 from corral.fleet.rules import BadPolicy, Policy, default_policy, read_policy
 from corral.kinds import conditions
 from corral.kinds.owners import CONTROLLER_INDEX, controller_index, controller_of
@@ -70,6 +70,9 @@ class RepairController:
         self._machines: set[str] = set()
         self._owners: set[str] = set()
         self._policy = default_policy()
+        self._version = ""
+        self._known: dict[str, Machine] = {}
+        self._known_by: Policy | None = None
 
     def start(self, tools: Tools) -> None:
         """Take the tools."""
@@ -88,7 +91,7 @@ class RepairController:
             return [_ALL] if near or (controller_of(obj) or {}).get("uid") in self._owners else []
         if resource == NODES:
             ours = any(taint.key in (REPAIR_TAINT, QUARANTINE_TAINT) for taint in read_taints(obj))
-            known = name(obj) in self._machines or conditions.is_true(obj, QUARANTINED)
+            known = obj["metadata"]["name"] in self._machines or conditions.is_true(obj, QUARANTINED)
             return [_ALL] if ours or known or self._policy.rule_of(obj) is not None else []
         return [] if resource == PERSISTENT_VOLUMES else [_ALL]
 
@@ -108,13 +111,25 @@ class RepairController:
 
     def _world(self, policy: Policy) -> World:
         world = World(
-            list(self._nodes.items()),
+            self._read_machines(policy),
             [repair for obj in self._repairs.items() if (repair := _readable(obj)) is not None],
             lambda machine: self._pods.index(_MACHINE, machine),
             lambda uid: self._pods.index(CONTROLLER_INDEX, uid),
             self._pinned,
         )
-        return replace(world, seconds=self._seconds(stages(world, policy)))
+        return replace(world, seconds=self._seconds(stages(world)))
+
+    def _read_machines(self, policy: Policy) -> dict[str, Machine]:
+        """All machines; those that have not changed since the last look are not read again."""
+        known, choice = self._known if self._known_by is policy else {}, policy.choice
+        self._known_by, self._known = policy, {}
+        for node in self._nodes.items():
+            key = node["metadata"]["name"]
+            before = known.get(key)
+            if before is None or before.node is not node:
+                before = read_machine(node, policy, choice)
+            self._known[key] = before
+        return self._known
 
     def _seconds(self, timed: dict[str, str]) -> dict[str, float]:
         """For how long each has been in its stage, as far as we have watched it."""
@@ -133,7 +148,9 @@ class RepairController:
         """Remember whose events matter until the next look."""
         statuses = {repair.name: status for repair, status in decisions.statuses}
         active = [repair for repair in world.repairs if not repair.is_final]
-        self._machines = {repair.machine for repair in active} | {name(opening.node) for opening in decisions.open}
+        self._machines = {repair.machine for repair in active} | {
+            opening.node["metadata"]["name"] for opening in decisions.open
+        }
         moves = [move for repair in active for move in statuses.get(repair.name, repair.status).moved]
         moves += [move for opening in decisions.open for move in opening.status.moved]
         self._owners = {move.owner_uid for move in moves if move.owner_uid and not move.to_machine}
@@ -141,13 +158,16 @@ class RepairController:
     async def _read_policy(self, now: datetime) -> Policy:
         """The cell's own rules, or Corral's if there are none, or none that can be followed."""
         obj = self._policies.get(Key("", POLICY))
-        self._policy, problem = default_policy(), ""
-        if obj is not None:
+        version = obj["metadata"]["resourceVersion"] if obj is not None else ""
+        if version != self._version:
+            problem = ""
             try:
-                self._policy = read_policy(obj)
+                self._policy = read_policy(obj) if obj is not None else default_policy()
             except BadPolicy as error:
-                problem = f"{error}; Corral's own rules count instead"
-            await self._judge(obj, problem, now)
+                self._policy, problem = default_policy(), f"{error}; Corral's own rules count instead"
+            if obj is not None:
+                await self._judge(obj, problem, now)
+            self._version = version
         return self._policy
 
     async def _judge(self, obj: Obj, problem: str, now: datetime) -> None:
@@ -223,7 +243,9 @@ class RepairController:
             made, QUARANTINED, "True" if given_up else "False", now=now, reason=reason, message=words
         )
         patch = {"status": made["status"]}
-        await self._tools.client.patch(NODES, name(node), patch, kind=STRATEGIC_MERGE_PATCH, subresource="status")
+        await self._tools.client.patch(
+            NODES, node["metadata"]["name"], patch, kind=STRATEGIC_MERGE_PATCH, subresource="status"
+        )
 
     async def _forget(self, repair: Repair) -> None:
         await self._tools.client.delete(REPAIRS, repair.name)

@@ -16,17 +16,19 @@ import msgspec
 from corral.base.clock import parse_rfc3339, rfc3339
 from corral.fleet.life import BY_A_PERSON, Case, Step, stage, step
 from corral.fleet.moves import Whereabouts, followed, found, leaving
-from corral.fleet.rules import Policy
+from corral.fleet.rules import Policy, Rule
 from corral.kinds import conditions
 from corral.kinds.repairs import (
     IN_REPAIR,
     QUARANTINE_TAINT,
+    QUARANTINED,
     REPAIR_TAINT,
     Repair,
     RepairStatus,
     Seen,
     Transition,
 )
+from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Key, Obj
 
 SUSPICION_SECONDS: Final = 2.0
@@ -38,10 +40,27 @@ _SICK: Final = "sick"
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """What matters of a Node, read once for each of its versions: most of thousands are as they were."""
+
+    node: Obj
+    name: str
+    uid: str
+    rule: Rule | None
+    """The rule that matches it, if the policy is about it."""
+    silent: bool
+    takes_pods: bool
+    cordoned: bool
+    """By a person: Corral never does that."""
+    marked: bool
+    """It has a taint or a condition of ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """All that decisions go by. `seconds` says for how long something has been in its stage (see `stages`)."""
 
-    nodes: Sequence[Obj]
+    machines: Mapping[str, Machine]
     repairs: Sequence[Repair]
     pods: Callable[[str], Sequence[Obj]]
     """By machine."""
@@ -75,10 +94,10 @@ class Decisions:
     look_again: float | None = None
 
 
-def stages(world: World, policy: Policy) -> dict[str, str]:
+def stages(world: World) -> dict[str, str]:
     """What the shell must time: names, and texts that change when the time begins anew."""
     timed = {repair.name: stage(repair.status) for repair in world.repairs if not repair.is_final}
-    timed |= {f"/{name(node)}": _SICK for node in world.nodes if policy.rule_of(node) is not None}
+    timed |= {f"/{machine.name}": _SICK for machine in world.machines.values() if machine.rule is not None}
     return timed
 
 
@@ -101,7 +120,7 @@ class _Plan:
         self._policy = policy
         self._now = now
         self._stamp = rfc3339(now)
-        self._nodes = {name(node): node for node in world.nodes}
+        self._machines = world.machines
         live = [repair for repair in world.repairs if not repair.deleting]
         self._by_machine = {
             machine: sorted(group, key=lambda one: (one.created, one.name))
@@ -114,14 +133,12 @@ class _Plan:
         }
         self._active = [repair for repair in live if not repair.is_final]
         self._phases = {repair.name: repair.status for repair in live}
-        choice = policy.choice
-        self._covered = {key for key, node in self._nodes.items() if choice.matches(node["metadata"].get("labels"))}
-        self._most = policy.most(len(self._nodes))
-        self._silent = {key for key, node in self._nodes.items() if is_silent(node)}
+        self._most = policy.most(len(self._machines))
+        self._silent = {machine.name for machine in self._machines.values() if machine.silent}
         out = {one.machine for one in self._active if one.status.phase in IN_REPAIR} | self._quarantined.keys()
-        self._out = out & self._nodes.keys()
+        self._out = out & self._machines.keys()
         """Machines out of service by our own doing."""
-        self._hosts = {key for key, node in self._nodes.items() if _takes_pods(node)} - self._out
+        self._hosts = {machine.name for machine in self._machines.values() if machine.takes_pods} - self._out
         self._made = Decisions()
         self._waits: list[float] = []
 
@@ -135,8 +152,8 @@ class _Plan:
         return len(self._silent) > self._most
 
     def _is_of(self, repair: Repair, machine: str) -> bool:
-        node = self._nodes.get(machine)
-        return node is not None and node["metadata"].get("uid") == repair.machine_uid
+        found_ = self._machines.get(machine)
+        return found_ is not None and found_.uid == repair.machine_uid
 
     # Repairs under way.
 
@@ -148,7 +165,7 @@ class _Plan:
             made = step(self._case(repair), self._policy, self._stamp)
             made = self._followed(repair, made)
             self._phases[repair.name] = made.status
-            if made.status.phase in IN_REPAIR and repair.machine in self._nodes:
+            if made.status.phase in IN_REPAIR and repair.machine in self._machines:
                 self._out.add(repair.machine)
                 self._hosts.discard(repair.machine)
             if made.status != repair.status:
@@ -158,15 +175,14 @@ class _Plan:
                 self._waits.append(made.look_again)
 
     def _case(self, repair: Repair) -> Case:
-        there = self._is_of(repair, repair.machine)
-        node = self._nodes[repair.machine] if there else {}
+        machine = self._machines[repair.machine] if self._is_of(repair, repair.machine) else None
         silent = repair.machine in self._silent
         pods = self._world.pods(repair.machine)
         return Case(
             repair,
-            there,
-            self._policy.rule_of(node) if repair.machine in self._covered else None,
-            seen(node, self._policy),
+            machine is not None,
+            machine.rule if machine is not None else None,
+            seen(machine.node, self._policy) if machine is not None else (),
             silent,
             self._world.seconds.get(repair.name, 0.0),
             leaving(pods, self._world.pinned(repair.machine), silent=silent),
@@ -177,8 +193,8 @@ class _Plan:
 
     def _held(self, repair: Repair, *, silent: bool) -> str:
         """Why this one must wait."""
-        machines, node = len(self._nodes), self._nodes.get(repair.machine) or {}
-        if (node.get("spec") or {}).get("unschedulable"):
+        machines, machine = len(self._machines), self._machines.get(repair.machine)
+        if machine is not None and machine.cordoned:
             return BY_A_PERSON
         if silent and self._is_split:
             return (
@@ -211,10 +227,9 @@ class _Plan:
     def open_all(self) -> None:
         """A repair for each machine in trouble that has none."""
         busy = {repair.machine for repair in self._active} | self._quarantined.keys()
-        for key in sorted(self._covered - busy):
-            node = self._nodes[key]
-            rule = self._policy.rule_of(node)
-            if rule is None or (key in self._silent and self._is_split and busy & self._silent):
+        for machine in self._machines.values():
+            key, rule = machine.name, machine.rule
+            if rule is None or key in busy or (machine.silent and self._is_split and busy & self._silent):
                 continue  # one of them tells the story of a split
             left = min(SUSPICION_SECONDS, rule.timeout_seconds) - self._world.seconds.get(f"/{key}", 0.0)
             if left > 0:
@@ -224,54 +239,65 @@ class _Plan:
             status = RepairStatus(
                 rule=rule.name,
                 message=message,
-                seen=seen(node, self._policy),
+                seen=seen(machine.node, self._policy),
                 moved=found(self._world.pods(key)),
                 transitions=(Transition("Suspect", self._stamp, message),),
             )
-            self._made.open.append(Opening(node, status))
+            self._made.open.append(Opening(machine.node, status))
             busy.add(key)
 
     # What follows from repairs.
 
     def taint_all(self) -> None:
         """Taints and conditions that machines lack, or have without reason."""
-        repaired = {one.machine: one for one in self._active if self._phases[one.name].phase in IN_REPAIR}
-        for key, node in self._nodes.items():
-            wanted: dict[str, str] = {}
-            repair, given_up = repaired.get(key), self._given_up(key)
-            if repair is not None and self._is_of(repair, key):
-                wanted[REPAIR_TAINT] = repair.name
-            if given_up is not None:
-                wanted[QUARANTINE_TAINT] = given_up.name
+        repaired = {
+            one.machine: one
+            for one in self._active
+            if self._phases[one.name].phase in IN_REPAIR and self._is_of(one, one.machine)
+        }
+        given_up = {one.machine: one for one in self._active if _is_quarantine(self._phases[one.name])}
+        given_up = {**self._quarantined, **given_up}
+        marked = {machine.name for machine in self._machines.values() if machine.marked}
+        # Pods of a cell of one machine have nowhere else to go.
+        alone = len(self._machines) == 1
+        for key in sorted((repaired.keys() | given_up.keys() | marked) & self._machines.keys()):
+            node, wanted = self._machines[key].node, dict[str, str]()
+            if key in repaired and not alone:
+                wanted[REPAIR_TAINT] = repaired[key].name
+            if key in given_up and not alone:
+                wanted[QUARANTINE_TAINT] = given_up[key].name
             taints = _taints(node, wanted)
             if taints is not None:
                 self._made.taints.append((node, taints))
-            if conditions.is_true(node, "Quarantined") != (given_up is not None):
-                self._made.quarantined.append((node, given_up is not None))
-
-    def _given_up(self, machine: str) -> Repair | None:
-        """The repair that ended in quarantine and holds the machine there."""
-        new = (one for one in self._active if one.machine == machine and _is_quarantine(self._phases[one.name]))
-        return next(new, self._quarantined.get(machine))
+            if conditions.is_true(node, QUARANTINED) != (key in given_up):
+                self._made.quarantined.append((node, key in given_up))
 
     def forget_old(self) -> None:
         """Ended repairs beyond the newest few of each machine, but for one that holds its machine in quarantine."""
         for machine, repairs in self._by_machine.items():
             ended = [one for one in repairs if one.is_final and self._quarantined.get(machine) is not one]
             old = ended[: max(0, len(ended) - self._policy.history_limit)]
-            if machine not in self._nodes:
+            if machine not in self._machines:
                 old = [one for one in ended if parse_rfc3339(one.created) < self._now - _FORGOTTEN]
             self._made.forget.extend(old)
 
 
-def name(node: Obj) -> str:
-    """A machine's name."""
-    return str(node["metadata"]["name"])
-
-
-def is_silent(node: Obj) -> bool:
-    """Whether a machine is not heard."""
-    return (conditions.get(node, "Ready") or {}).get("status") == "Unknown"
+def read_machine(node: Obj, policy: Policy, choice: LabelSelector) -> Machine:
+    """The view of a Node; `choice` is the policy's."""
+    metadata, spec = node["metadata"], node.get("spec") or {}
+    ready = (conditions.get(node, "Ready") or {}).get("status")
+    cordoned = bool(spec.get("unschedulable"))
+    ours = any(taint.get("key") in (REPAIR_TAINT, QUARANTINE_TAINT) for taint in spec.get("taints") or ())
+    return Machine(
+        node,
+        metadata["name"],
+        str(metadata.get("uid") or ""),
+        policy.rule_of(node) if choice.matches(metadata.get("labels")) else None,
+        ready == "Unknown",
+        ready == "True" and not cordoned,
+        cordoned,
+        ours or conditions.is_true(node, QUARANTINED),
+    )
 
 
 def seen(node: Obj, policy: Policy) -> tuple[Seen, ...]:
@@ -286,10 +312,6 @@ def seen(node: Obj, policy: Policy) -> tuple[Seen, ...]:
         )
         for one in policy.seen(node)
     )
-
-
-def _takes_pods(node: Obj) -> bool:
-    return conditions.is_true(node, "Ready") and not (node.get("spec") or {}).get("unschedulable")
 
 
 def _is_quarantine(status: RepairStatus) -> bool:

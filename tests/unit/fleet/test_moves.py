@@ -21,8 +21,8 @@ def names(pods: list[Obj]) -> list[str]:
 
 
 def test_daemons_bare_pods_ended_pods_and_those_with_data_here_stay() -> None:
-    claim = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}
-    elsewhere = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "remote"}}]}
+    claim: Obj = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}
+    elsewhere: Obj = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "remote"}}]}
     ended = pod("ended")
     ended["status"] = {"phase": "Succeeded"}
     mirror = pod("mirror", metadata={"annotations": {"kubernetes.io/config.mirror": "x"}})
@@ -35,7 +35,7 @@ def test_daemons_bare_pods_ended_pods_and_those_with_data_here_stay() -> None:
 
 
 def test_of_a_silent_machine_those_leave_that_do_not_bear_it_for_ever() -> None:
-    bears = {"tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}]}
+    bears: Obj = {"tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}]}
     assert names(leaving([pod("a"), pod("b", **bears)], set(), silent=True)) == ["a"]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from corral.base.clock import rfc3339
 from corral.fleet.life import stage
-from corral.fleet.plan import Decisions, World, plan, stages
+from corral.fleet.plan import Decisions, World, plan, read_machine, stages
 from corral.fleet.rules import PlannedRemedy, Policy, Quarantine, Rule
 from corral.kinds.repairs import (
     IN_REPAIR,
@@ -77,13 +77,13 @@ class Cell:
 
     def look(self) -> Decisions:
         world = World(
-            list(self.nodes.values()),
+            {name: read_machine(one, self.policy, self.policy.choice) for name, one in self.nodes.items()},
             list(self.repairs.values()),
             lambda machine: [one for one in self.pods.values() if one["spec"]["nodeName"] == machine],
             lambda uid: [one for one in self.pods.values() if uid == "rs"],
             lambda machine: frozenset(),
         )
-        timed = stages(world, self.policy)
+        timed = stages(world)
         self.since = {
             key: before if (before := self.since.get(key, ("", self.now)))[0] == text else (text, self.now)
             for key, text in timed.items()
@@ -241,7 +241,7 @@ def check(made: Cell, cordoned: set[str], before: dict[str, Repair]) -> None:
         active = [one for one in made.repairs.values() if one.machine == name and not one.is_final]
         assert len(active) <= 1
         repaired = any(one.status.phase in IN_REPAIR for one in active)
-        assert (REPAIR_TAINT in made.taints(name)) == repaired
+        assert (REPAIR_TAINT in made.taints(name)) == (repaired and len(made.nodes) > 1)
     ended = Counter(one.machine for one in made.repairs.values() if one.is_final)
     assert all(count <= made.policy.history_limit + 1 for name, count in ended.items() if name in made.nodes)
 
@@ -362,6 +362,7 @@ def test_a_cell_of_one_machine_is_repaired_where_it_stands() -> None:
     assert status.phase == "Repairing"
     assert [one.remedy for one in status.attempts] == ["RestartAgent"]
     assert not made.evicted
+    assert not made.taints("m0")
 
 
 def test_a_stage_changes_when_its_time_begins_anew() -> None:
