@@ -15,6 +15,7 @@ from corral.cli.status import HEADER, machine, row
 from corral.kinds.conditions import is_true, node_troubles
 from corral.kinds.podnetwork import assigned
 from corral.kinds.podspec import is_terminal
+from corral.kinds.repairs import REPAIRS, read
 from corral.kinds.resources import NODES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.tables import human_duration
@@ -62,12 +63,20 @@ async def show(session: Session, output: str | None, name: str) -> None:
         return
     pods = await _pods_on(session, name)
     click.echo(terminal.columns(HEADER, [row(machine(node, pods))]))
-    for line in _words(node):
+    for line in [*await _in_repair(session, name), *_words(node)]:
         click.echo(line)
     now = datetime.now(UTC)
     rows = [[str(key_of(pod)), status_word(pod), _age(pod, now)] for pod in pods if not is_terminal(pod)]
     if rows:
         click.echo(terminal.columns(["POD", "STATUS", "AGE"], rows))
+
+
+async def _in_repair(session: Session, name: str) -> list[str]:
+    """What is done about a machine in trouble."""
+    repairs = (await session.client.list(REPAIRS, field_selector=f"spec.nodeName={name}"))["items"]
+    return [
+        f"repair  {one.name}: {one.status.phase}: {one.status.message}" for one in map(read, repairs) if one.matters
+    ]
 
 
 def _words(node: Obj) -> list[str]:

@@ -35,7 +35,7 @@ def command() -> None:
 async def ls(session: Session, ended: bool, output: str | None) -> None:
     """List repairs: those under way, and machines in quarantine."""
     items = (await session.client.list(REPAIRS))["items"]
-    shown = [obj for obj in items if ended or _matters(read(obj))]
+    shown = [obj for obj in items if ended or read(obj).matters]
     if output in ("json", "yaml", "name"):
         terminal.emit({"apiVersion": "v1", "kind": "List", "items": [_whole(obj) for obj in shown]}, output)
         return
@@ -47,11 +47,6 @@ async def ls(session: Session, ended: bool, output: str | None) -> None:
     wide = output == "wide"
     rows = [[*row(read(obj), now), *([read(obj).status.message] if wide else ())] for obj in shown]
     click.echo(terminal.columns([*header, *(["MESSAGE"] if wide else ())], rows))
-
-
-def _matters(repair: Repair) -> bool:
-    """Whether something is under way, or waits for a person."""
-    return not repair.is_final or (repair.status.quarantine and not repair.released)
 
 
 def row(repair: Repair, now: datetime) -> list[str]:

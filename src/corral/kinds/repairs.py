@@ -165,6 +165,11 @@ class Repair(msgspec.Struct, frozen=True):
         """Whether nothing follows."""
         return self.status.phase in FINAL
 
+    @property
+    def matters(self) -> bool:
+        """Whether something is under way, or waits for a person."""
+        return not self.is_final or (self.status.quarantine and not self.released)
+
 
 def read(obj: Obj) -> Repair:
     """The view of a Repair.

@@ -35,7 +35,8 @@ def test_daemons_bare_pods_ended_pods_and_those_with_data_here_stay() -> None:
 
 
 def test_of_a_silent_machine_those_leave_that_do_not_bear_it_for_ever() -> None:
-    bears: Obj = {"tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}]}
+    toleration = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+    bears: Obj = {"tolerations": [toleration]}
     assert names(leaving([pod("a"), pod("b", **bears)], set(), silent=True)) == ["a"]
 
 
