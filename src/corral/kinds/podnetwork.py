@@ -19,6 +19,8 @@ PROPOSAL: Final = "corral.dev/proposed-pod-cidr"
 TUNNEL: Final = "corral.dev/tunnel"
 """Label of a Node: with `true`, pods' packets from and to its machine are tunnelled on a common link, too."""
 SPACE: Final = IPv4Network("10.88.0.0/13")
+SPARE: Final = IPv4Network("172.24.0.0/14")
+"""For machines on which the whole of SPACE means something else, as it does where 10.0.0.0/8 leads into an office."""
 PREFIX: Final = 24
 
 
@@ -33,25 +35,27 @@ class HostSubnet:
 
 
 def candidates(seed: str) -> Iterator[IPv4Network]:
-    """All subnets of the space; which one comes first depends on `seed`."""
-    count = 1 << (PREFIX - SPACE.prefixlen)
-    start = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % count
-    for step in range(count):
-        base = int(SPACE.network_address) + (((start + step) % count) << (32 - PREFIX))
-        yield IPv4Network((base, PREFIX))
+    """All subnets of SPACE, then of SPARE; which one comes first depends on `seed`."""
+    start = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
+    for space in (SPACE, SPARE):
+        count = 1 << (PREFIX - space.prefixlen)
+        for step in range(count):
+            base = int(space.network_address) + (((start + step) % count) << (32 - PREFIX))
+            yield IPv4Network((base, PREFIX))
 
 
 def first_free(seed: str, taken: Iterable[IPv4Network]) -> IPv4Network | None:
     """The first candidate that overlaps nothing in `taken`; None: there is none."""
-    known = [network for network in taken if network.overlaps(SPACE)]
+    known = [network for network in taken if network.overlaps(SPACE) or network.overlaps(SPARE)]
     return next((one for one in candidates(seed) if not any(one.overlaps(other) for other in known)), None)
 
 
 def proposal(node: Obj) -> IPv4Network | None:
     """The subnet that a machine proposes; None if it proposes none, or one that it may not have."""
     network = _network((node["metadata"].get("annotations") or {}).get(PROPOSAL))
-    ours = network is not None and network.prefixlen == PREFIX and network.subnet_of(SPACE)
-    return network if ours else None
+    if network is None or network.prefixlen != PREFIX:
+        return None
+    return network if network.subnet_of(SPACE) or network.subnet_of(SPARE) else None
 
 
 def assigned(node: Obj) -> tuple[IPv4Network, ...]:

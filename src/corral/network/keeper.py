@@ -16,7 +16,7 @@ from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
-from corral.kinds.podnetwork import PROPOSAL, SPACE, HostSubnet, read
+from corral.kinds.podnetwork import PROPOSAL, SPACE, SPARE, HostSubnet, read
 from corral.kinds.resources import HOST_SUBNETS, NODES
 from corral.kinds.status import StatusError
 from corral.network.plan import Machine, Plan, changes, is_taken, plan, propose
@@ -163,7 +163,7 @@ class RouteKeeper:
             better = propose(self._name, subnets, await self._programs.read())
             if better is None:
                 raise CorralError(
-                    f"cannot propose a pod CIDR: every one of {SPACE} is taken", "remove machines that are gone"
+                    f"cannot propose a pod CIDR: all of {SPACE} and {SPARE} is taken", "remove machines that are gone"
                 )
             logger.info("another machine has %s, proposing %s", wanted, better)
             self._wanted = better

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.kinds.podnetwork import SPACE, HostSubnet, candidates, first_free
+from corral.kinds.podnetwork import SPACE, SPARE, HostSubnet, candidates, first_free
 from corral.network.plan import Direct, Foreign, Machine, Route, Tunnelled, changes, is_taken, plan, propose
 
 HERE = Machine(addresses=[("lo", IPv4Interface("127.0.0.1/8")), ("eth0", IPv4Interface("192.0.2.1/24"))])
@@ -86,7 +86,7 @@ def test_a_taken_subnet_is_given_up_for_one_that_is_free_here_and_there() -> Non
     assert not is_taken(second, "m1", others)
     assert propose("m1", others, HERE) == second
     assert propose("m1", others, Machine(foreign=[Foreign(second, "x", connected=True)])) == third
-    assert propose("m1", [subnet("m2", "", str(SPACE))], HERE) is None
+    assert propose("m1", [subnet("m2", "", str(SPACE), str(SPARE))], HERE) is None
 
 
 names = st.sampled_from([f"m{number}" for number in range(1, 10)])

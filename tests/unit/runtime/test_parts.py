@@ -15,7 +15,7 @@ from corral.agent.runtime.api import PortMapping, RuntimeFailure
 from corral.agent.runtime.images import reference, skopeo
 from corral.agent.runtime.images.host import HostImage, mounts
 from corral.agent.runtime.oci import conmon, engine, exec, filters, machine, network, rootfs, seccomp, users
-from corral.kinds.podnetwork import candidates
+from corral.kinds.podnetwork import SPARE, candidates
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,13 @@ def test_routes_are_read() -> None:
 
 def test_cells_get_subnets_that_nobody_uses() -> None:
     everything = list(candidates("a"))
-    assert len(set(everything)) == 2048
+    assert len(set(everything)) == 2048 + 1024
     assert everything[0] != next(candidates("b"))
     assert network.first_free("a", everything[:2]) == str(everything[2])
+    office = ipaddress.IPv4Network("10.0.0.0/8")
+    assert ipaddress.IPv4Network(network.first_free("a", [office])).subnet_of(SPARE)
     with pytest.raises(RuntimeFailure, match="cannot choose a pod network"):
-        network.first_free("a", [ipaddress.IPv4Network("10.0.0.0/8")])
+        network.first_free("a", [office, ipaddress.IPv4Network("172.16.0.0/12")])
 
 
 def test_plugins_get_what_they_need() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from corral.agent.runtime import spawn
 from corral.agent.runtime.api import PortMapping, RuntimeFailure
-from corral.kinds.podnetwork import PREFIX, SPACE
+from corral.kinds.podnetwork import PREFIX, SPACE, SPARE
 from corral.kinds.podnetwork import first_free as first_free_subnet
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def first_free(cell: str, taken: Sequence[ipaddress.IPv4Network]) -> str:
     if found is None:
         raise RuntimeFailure(
             "NetworkNotReady",
-            f"cannot choose a pod network: every /{PREFIX} of {SPACE} overlaps a route of this machine",
+            f"cannot choose a pod network: every /{PREFIX} of {SPACE} and {SPARE} overlaps a route of this machine",
             "remove routes that are not needed: ip route",
         )
     return str(found)
