@@ -22,7 +22,7 @@ from . import workloads
 from .client import NAMESPACE, Users, read_all, wall_clock
 from .leaks import leaks
 from .model import Figures, History, figures, violations
-from .plan import Fault, plan
+from .plan import TIERS, Fault, plan
 from .world import World
 
 _SETTLE_SECONDS: Final = 90.0
@@ -95,6 +95,8 @@ class _Run:
         self._say = say
         self._history = History()
         self._mending = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        most = {tier: world.inventory.most(next(iter(tier))) for tier in TIERS}
+        self._limits = {tier: asyncio.Semaphore(count) for tier, count in most.items()}
         self._clients = [Client(load(server.kubeconfig).transport()) for server in world.servers.values()]
 
     async def all(self) -> Report:
@@ -141,7 +143,8 @@ class _Run:
 
     async def _fault(self, planned: Fault) -> None:
         await asyncio.sleep(max(0.0, planned.at - self._now()))
-        async with self._mending[planned.target]:  # what takes long to mend is not broken anew meanwhile
+        # What takes longer to mend than was planned is not broken anew meanwhile, nor too much beside it.
+        async with self._tier(planned), self._mending[planned.target]:
             began = self._now()
             self._say(str(planned))
             mend = await asyncio.to_thread(self._world.begin, planned)
@@ -151,6 +154,9 @@ class _Run:
                 await asyncio.to_thread(mend)
             took = self._now() - began
         self._history.faults.append(Fault(began, planned.sort, planned.target, took, planned.shift))
+
+    def _tier(self, fault: Fault) -> asyncio.Semaphore:
+        return next(limit for tier, limit in self._limits.items() if fault.sort in tier)
 
     async def _submit(self) -> None:
         number = 0
