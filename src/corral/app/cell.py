@@ -72,7 +72,8 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(running_server(config, clock, rng, steps.done))
         server, pki = api.server, api.pki
-        roster = Roster(server, pki, f"https://{machine_address()}:{api.port}", clock, shared=api.shared)
+        host = next(iter(config.addresses), machine_address())
+        roster = Roster(server, pki, f"https://{host}:{api.port}", clock, shared=api.shared)
         await roster.tell()
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")
