@@ -49,6 +49,7 @@ from corral.agent.volumes.api import SourceFetcher
 from corral.agent.volumes.manager import VolumeManager
 from corral.agent.volumes.reclaimer import VolumeReclaimer
 from corral.agent.worker import PodWorker
+from corral.base.backoff import Backoff
 from corral.base.clock import Clock, parse_rfc3339
 from corral.base.errors import CorralError
 from corral.base.tasks import TaskStack
@@ -66,6 +67,8 @@ from corral.machinery.events import EventRecorder
 logger = logging.getLogger(__name__)
 
 _CRASH_PAUSE_SECONDS = 10.0
+_RETRY = Backoff(initial=0.2, maximum=3.0)
+"""What is bound to this machine waits for its agent to hear of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +145,8 @@ class Agent:
         self._tokens = TokenCache(client, clock)
         self._actions = Actions(runtime, clock)
         self._services = self._build_services(fetch_source)
-        self._informer = Informer(
-            client, PODS, field_selector=f"spec.nodeName={config.node_name}", clock=clock, rng=rng
-        )
+        mine = f"spec.nodeName={config.node_name}"
+        self._informer = Informer(client, PODS, field_selector=mine, clock=clock, rng=rng, retry=_RETRY)
         looked_at = sources(self._around())
         self._problems = ProblemWatch(looked_at, clock, self._found_out)
         self._pressure = next((source for source in looked_at if isinstance(source, PressureSource)), None)

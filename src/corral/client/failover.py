@@ -7,6 +7,9 @@ A server is given up when no connection can be made, or when it takes a connecti
 or its packets are dropped). Its connections are closed then: watches and calls that hang there fail at once and start
 again on the new one, instead of waiting for their own time-outs. A server that answers 503 is only doubted, since the
 others may say the same: it is given up when another one has taken a write.
+
+The only server is never given up. But when it answers again after a while, the watches from before are broken: a cut
+that was no more than dropped packets leaves them silent until both ends have noticed, which takes half a minute.
 """
 
 import asyncio
@@ -17,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from corral.client.api import ApiRequest, ApiResponse, Transport, WatchEvent
+from corral.client.api import ApiRequest, ApiResponse, WatchEvent
 from corral.client.http import HttpTransport, was_not_sent
 from corral.kinds.status import StatusError
 
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS: Final = 0.9
 """Calls that their callers abandon after so long together, without any answer in between, speak against their server: a
 renewal of one second may be two calls."""
+OUTAGE_SECONDS: Final = 3.0
+"""After so long without any answer watches are not trusted any more."""
 _UNAVAILABLE: Final = 503
 
 
@@ -45,6 +50,7 @@ class FailoverTransport:
         self._doubted: set[str] = set()
         self._waited = defaultdict[str, float](float)
         self._closing: set[asyncio.Task[None]] = set()
+        self._silent_since: float | None = None
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -83,17 +89,28 @@ class FailoverTransport:
         began = clock.time()
         try:
             response = await self._to(server).call(request)
-            self._waited[server] = 0.0
-            return response
         except asyncio.CancelledError:
             self._waited[server] += clock.time() - began
             if self._waited[server] >= PATIENCE_SECONDS:
-                self._give_up(server, "no answer")
+                self._failed(server, "no answer", began)
             raise
         except OSError as error:
             if was_not_sent(error) or isinstance(error.__cause__, TimeoutError):
-                self._give_up(server, error)
+                self._failed(server, error, began)
             raise
+        self._heard(server, clock.time())
+        return response
+
+    def _failed(self, server: str, why: object, began: float) -> None:
+        if self._silent_since is None:
+            self._silent_since = began
+        self._give_up(server, why)
+
+    def _heard(self, server: str, now: float) -> None:
+        self._waited[server] = 0.0
+        since, self._silent_since = self._silent_since, None
+        if since is not None and now - since >= OUTAGE_SECONDS:
+            self._to(server).hang_up(since)
 
     @asynccontextmanager
     async def watch(self, request: ApiRequest) -> AsyncIterator[AsyncIterator[WatchEvent]]:
@@ -120,7 +137,7 @@ class FailoverTransport:
                     self._give_up(server, error)
         raise _worst(failures)
 
-    def _to(self, server: str) -> Transport:
+    def _to(self, server: str) -> HttpTransport:
         if server not in self._opened:
             self._opened[server] = self._connect(server)
         return self._opened[server]

@@ -57,7 +57,7 @@ class HttpTransport:
         self._connect_seconds = connect_seconds
         self._limit = asyncio.Semaphore(connections)
         self._opened: aiohttp.ClientSession | None = None
-        self._reading: set[aiohttp.ClientResponse] = set()
+        self._reading: dict[aiohttp.ClientResponse, float] = {}
 
     def _session(self) -> aiohttp.ClientSession:
         """Opened on first use, because a session belongs to the running loop."""
@@ -131,11 +131,11 @@ class HttpTransport:
 
     @contextmanager
     def _read(self, response: aiohttp.ClientResponse) -> Iterator[None]:
-        self._reading.add(response)
+        self._reading[response] = asyncio.get_running_loop().time()
         try:
             yield
         finally:
-            self._reading.discard(response)
+            del self._reading[response]
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[WatchEvent, None]:
         pending = bytearray()
@@ -161,11 +161,16 @@ class HttpTransport:
             return error
         return ConnectionError(f"cannot reach {self.server_url}: {error or type(error).__name__}")
 
+    def hang_up(self, before: float) -> None:
+        """Break the watches, and the calls that are being answered, which began before then (by the loop's clock)."""
+        for response, began in list(self._reading.items()):
+            if began < before:
+                response.close()
+
     async def close(self) -> None:
         """Close all connections; whoever waits for an answer or an event gets an OSError."""
-        for response in list(self._reading):
-            # A session that is closed leaves the readers of its answers waiting (aiohttp 3.14).
-            response.close()
+        # A session that is closed leaves the readers of its answers waiting (aiohttp 3.14).
+        self.hang_up(float("inf"))
         if self._opened is not None:
             await self._opened.close()
 

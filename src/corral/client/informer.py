@@ -62,6 +62,7 @@ class Informer:
     """A local copy of the objects of `resource` that match.
 
     Args:
+        retry: how long to wait after a failed attempt.
         transform: what to keep of each object (default: all of it); it must keep kind-independent metadata: name,
             namespace, uid and resourceVersion.
     """
@@ -77,6 +78,7 @@ class Informer:
         clock: Clock,
         rng: random.Random | None = None,
         transform: Callable[[Obj], Obj] | None = None,
+        retry: Backoff = _BACKOFF,
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
@@ -90,6 +92,7 @@ class Informer:
         self._clock = clock
         self._rng = rng or random.Random()
         self._transform = transform
+        self._retry = retry
         self._objects: dict[Key, Obj] = {}
         self._handlers: list[Handler] = []
         self._indexers: dict[str, Indexer] = {}
@@ -173,7 +176,7 @@ class Informer:
                     continue
             if failure is not None:
                 logger.warning("cannot watch %s, will retry: %s", self.resource.plural, failure)
-            await self._clock.sleep(_BACKOFF.delay(attempt) * self._rng.uniform(0.5, 1.0))
+            await self._clock.sleep(self._retry.delay(attempt) * self._rng.uniform(0.5, 1.0))
             attempt += 1
 
     def _counts_anew(self, error: StatusError) -> bool:

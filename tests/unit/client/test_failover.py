@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from aiohttp import web
 
+from corral.client import failover
 from corral.client.client import Client
 from corral.client.failover import PATIENCE_SECONDS, FailoverTransport
 from corral.client.http import HttpTransport
@@ -230,3 +231,30 @@ async def test_servers_that_are_learned_are_tried_and_the_current_one_is_kept(
     assert client.transport.servers == (first.url, second.url, NOBODY)  # type: ignore[attr-defined]
     first.answer = first.lost  # type: ignore[method-assign]
     assert await said(client) == "second"
+
+
+async def test_watches_from_before_an_outage_are_broken_when_it_is_over(
+    start: Start, open_: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failover, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(failover, "OUTAGE_SECONDS", 0.2)
+    only = await start("only")
+    client = open_(only.url)
+    async with client.watch(PODS, "default") as before:
+        await anext(before)
+        only.frozen = True
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.15):
+                    await said(client)
+        only.frozen = False
+        async with client.watch(PODS, "default") as after:
+            await anext(after)
+            assert await said(client) == "only"
+            async with asyncio.timeout(1):
+                with pytest.raises(OSError):
+                    await anext(before)
+            still = asyncio.ensure_future(anext(after))
+            assert not (await asyncio.wait({still}, timeout=0.05))[0], "what was opened since is good"
+            still.cancel()
+            await asyncio.wait({still})
