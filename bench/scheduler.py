@@ -38,7 +38,7 @@ _HARD = {"whenUnsatisfiable": "DoNotSchedule"}
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def _node(number: int) -> Obj:
+def node_of(number: int) -> Obj:
     labels = {"kubernetes.io/hostname": f"node-{number}", _ZONE: f"zone-{number % 3}"}
     amounts = {"cpu": "32", "memory": "128Gi", "ephemeral-storage": "500Gi", "pods": "110"}
     return {"metadata": {"name": f"node-{number}", "labels": labels}, "status": {"allocatable": amounts}}
@@ -71,7 +71,7 @@ def _rate(machines: int, pods: int, shape: str, profile: str, *, gangs: bool = F
     """Decisions a second; `gangs`: each hundred pods are placed together or not at all."""
     snapshot = Snapshot()
     for number in range(machines):
-        snapshot.put_node(_node(number))
+        snapshot.put_node(node_of(number))
     objects = [_pod(number, shape) for number in range(pods)]
     cache, rng, bound = CandidateCache(snapshot, PROFILES[profile]), random.Random(1), 0
     start = time.thread_time()
@@ -95,7 +95,7 @@ def _preemption_rate(machines: int, pods: int) -> float:
     filler["spec"]["containers"][0]["resources"]["requests"] = {"cpu": "8"}
     small = snapshot.classify(filler)
     for number in range(machines):
-        snapshot.put_node(_node(number))
+        snapshot.put_node(node_of(number))
         for part in range(4):
             snapshot.place(Key("default", f"filler-{number}-{part}"), small, f"node-{number}")
     filler["spec"]["priority"] = 1000
@@ -111,14 +111,14 @@ def _preemption_rate(machines: int, pods: int) -> float:
 def _cold_ms(machines: int) -> float:
     snapshot = Snapshot()
     for number in range(machines):
-        snapshot.put_node(_node(number))
+        snapshot.put_node(node_of(number))
     start = time.thread_time()
     pending = [Pending(Key("default", "pod"), snapshot.classify(_pod(0, "selector")))]
     assign(CandidateCache(snapshot, PROFILES["spreading"]), pending, _NOW, random.Random(1))
     return (time.thread_time() - start) * 1e3
 
 
-def _everyday(number: int) -> Obj:
+def everyday(number: int) -> Obj:
     """A pod of one of 1,000 services, which keep apart if they can, or spread over the zones, or go where data is."""
     service = number % 1_000
     labels = {"app": f"app-{service}", "pod-template-hash": f"{service * 7919:010x}", "tier": f"tier-{service % 5}"}
@@ -149,12 +149,12 @@ def _snapshot_figures(machines: int, pods: int) -> dict[str, float]:
     before = _resident_mb()
     snapshot = Snapshot()
     for number in range(machines):
-        snapshot.put_node(_node(number))
+        snapshot.put_node(node_of(number))
     for number in range(pods):
-        pod = _everyday(number)
+        pod = everyday(number)
         snapshot.place(Key("default", f"pod-{number}"), snapshot.classify(pod, placed=True), pod["spec"]["nodeName"])
     grown = _resident_mb() - before
-    kept = [trim_pod(_everyday(number)) for number in range(pods)] + [trim_node(_node(n)) for n in range(machines)]
+    kept = [trim_pod(everyday(number)) for number in range(pods)] + [trim_node(node_of(n)) for n in range(machines)]
     figures = {"resident MB": grown, "resident MB with the informers' objects": _resident_mb() - before}
     del kept
     memory.settle()  # As a cell does when it is up.
@@ -177,9 +177,9 @@ def _snapshot_figures(machines: int, pods: int) -> dict[str, float]:
         snapshot.put_node(trim_node(node))
 
     figures |= _microseconds("pod removed", gone, numbers)
-    figures |= _microseconds("pod placed", placed, [_everyday(number) for number in numbers])
-    figures |= _microseconds("pod ends", ending, [_everyday(number) for number in numbers])
-    figures |= _microseconds("heartbeat", beat, [_node(number % machines) for number in numbers])
+    figures |= _microseconds("pod placed", placed, [everyday(number) for number in numbers])
+    figures |= _microseconds("pod ends", ending, [everyday(number) for number in numbers])
+    figures |= _microseconds("heartbeat", beat, [node_of(number % machines) for number in numbers])
     return {f"{machines:,} machines, {pods:,} pods, {name}": figure for name, figure in figures.items()}
 
 

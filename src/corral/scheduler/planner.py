@@ -85,6 +85,7 @@ class Planner:
         async with self._busy:
             planned, groups = await self._admit(objects, DryRun(user, self._client, namespace))
             served = [one for one in planned if not one.unserved]
+            await asyncio.sleep(0)
             trial = self._scheduler.trial(
                 ((key, pod) for one in served for key, pod in one.pods.items()),
                 gone=[key_of(pod) for one in planned if not one.there.stay for pod in one.there.pods],
@@ -98,6 +99,7 @@ class Planner:
                 own = group_of_job(one.workload) if one.workload["kind"] == JOBS.kind else None
                 if own is not None and trial.gangs.is_missing(own[0]):
                     trial.gangs.put(*own)
+            await asyncio.sleep(0)
             for _ in trial.steps(STEP):
                 await asyncio.sleep(0)
             return await self._report(planned, trial)
@@ -129,6 +131,7 @@ class Planner:
             pods = {Key(space, f"{index}/{name}"): each for name, each in new.items()}
             notes = list(_notes(workload, pod, there))
             planned.append(_Planned(workload, pods, notes, there, self._unserved(pod)))
+            await asyncio.sleep(0)
         if causes:
             raise invalid(GROUP, "Plan", "", causes)
         return planned, groups

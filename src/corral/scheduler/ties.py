@@ -55,6 +55,11 @@ class Placed(Protocol):
     def pulls(self) -> "tuple[tuple[Tie, int], ...]": ...
 
 
+_NO_CELLS: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+_NONE_COUNTED: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+_NO_SUMS: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+
+
 class DomainCounts:
     """Amounts by row, summed by domain. The sums are worked out anew when machines change, else kept up to date."""
 
@@ -63,9 +68,10 @@ class DomainCounts:
     def __init__(self) -> None:
         self._rows: dict[int, int] = {}
         self._shape = -1
-        self._cells: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        self._counted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        self._sums: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+        # Read as they are until `refresh` makes others; there may be thousands of counts.
+        self._cells = _NO_CELLS
+        self._counted = _NONE_COUNTED
+        self._sums = _NO_SUMS
         self._domains: NDArray[np.intp] | None = None
 
     def copy(self) -> "DomainCounts":

@@ -64,8 +64,7 @@ class Trial:
         self._budgets = budgets
         self._pods = dict(pods)
         self._gang_of = {key: gang for key, pod in self._pods.items() if (gang := gang_of(pod)) is not None}
-        # Sorting is stable: among equal priorities, who comes first is first.
-        self._left = self._together(sorted(self._pods, key=lambda key: -priority(self._pods[key])))
+        self._left: list[Key] = []
         """The next is the last."""
         self._classes: dict[int, tuple[PodClass, Obj]] = {}
         """By identity of the pod, since pods that are alike are often the same object."""
@@ -82,6 +81,9 @@ class Trial:
         Raises:
             ValueError, StatusError: a pod asks for something that makes no sense.
         """
+        # Sorting is stable: among equal priorities, who comes first is first.
+        self._left = self._together(sorted(self._pods, key=lambda key: -priority(self._pods[key])))
+        yield
         while self._left or self._retry():
             taken = [self._left.pop() for _ in range(min(limit, len(self._left)))]
             while self._left and (gang := self._gang_of.get(taken[-1])) and self._gang_of.get(self._left[-1]) == gang:

@@ -131,7 +131,8 @@ def test_a_copy_equals_its_original_and_neither_sees_what_happens_to_the_other(
     asked = [original.classify(wanted) for wanted in asking]
     for what, value in before:
         apply(original, what, value)
-    copy = original.copy()
+    copy, still = original.copy(), original.copy()
+    of_copy = copy.copy()
     kept, kept_scores = original.usage(), scores(original, CandidateCache(original, SPREADING))
     assert copy.usage() == kept
     assert by_priority(copy) == by_priority(original)
@@ -144,6 +145,12 @@ def test_a_copy_equals_its_original_and_neither_sees_what_happens_to_the_other(
         apply(original, what, value)
     assert original.usage() == copy.usage()
     assert scores(original, CandidateCache(original, SPREADING)) == scores(copy, CandidateCache(copy, SPREADING))
+    for untouched in (still, of_copy):
+        assert untouched.usage() == kept
+        assert scores(untouched, CandidateCache(untouched, SPREADING)) == kept_scores
+        for what, value in after:
+            apply(untouched, what, value)
+        assert scores(untouched, CandidateCache(untouched, SPREADING)) == scores(copy, CandidateCache(copy, SPREADING))
     assert len(asked) == len(asking)
 
 
