@@ -68,10 +68,7 @@ def assigned(node: Obj) -> tuple[IPv4Network, ...]:
 def read(obj: Obj) -> HostSubnet:
     """A HostSubnet object; what is no IPv4 address or network is left out."""
     spec = obj.get("spec") or {}
-    try:
-        host = str(IPv4Address(spec.get("hostIP") or ""))
-    except ValueError:
-        host = ""
+    host = _address(spec.get("hostIP"))
     return HostSubnet(obj["metadata"]["name"], host, _networks(spec.get("podCIDRs") or ()), bool(spec.get("tunnel")))
 
 
@@ -80,9 +77,19 @@ def _networks(texts: Iterable[object]) -> tuple[IPv4Network, ...]:
     return tuple(network for network in found if network is not None)
 
 
+# Both are remembered: all of a cell's are looked at again with each that comes.
+
+
+@lru_cache(maxsize=8192)
+def _address(text: object) -> str:
+    try:
+        return str(IPv4Address(str(text)))
+    except ValueError:
+        return ""
+
+
 @lru_cache(maxsize=8192)
 def _network(text: object) -> IPv4Network | None:
-    # Remembered, because all of a cell's are looked at again with each that comes.
     try:
         return IPv4Network(str(text))
     except ValueError:
