@@ -34,10 +34,10 @@ def command() -> None:
 @connected
 async def ls(session: Session, ended: bool, output: str | None) -> None:
     """List repairs: those under way, and machines in quarantine."""
-    items = (await session.client.list(REPAIRS))["items"]
-    shown = [obj for obj in items if ended or read(obj).matters]
+    shown = [repair for repair in await _all(session) if ended or repair.matters]
     if output in ("json", "yaml", "name"):
-        terminal.emit({"apiVersion": "v1", "kind": "List", "items": [_whole(obj) for obj in shown]}, output)
+        items = [_whole(repair.obj) for repair in shown]
+        terminal.emit({"apiVersion": "v1", "kind": "List", "items": items}, output)
         return
     if not shown:
         terminal.note("no machine is in repair" + ("" if ended else " (those that ended well: --all)"))
@@ -45,7 +45,7 @@ async def ls(session: Session, ended: bool, output: str | None) -> None:
     now = datetime.now(UTC)
     header = ["REPAIR", "MACHINE", "PHASE", "RULE", "TRIED", "MOVED", "TOLD", "AGE"]
     wide = output == "wide"
-    rows = [[*row(read(obj), now), *([read(obj).status.message] if wide else ())] for obj in shown]
+    rows = [[*row(repair, now), *([repair.status.message] if wide else ())] for repair in shown]
     click.echo(terminal.columns([*header, *(["MESSAGE"] if wide else ())], rows))
 
 
@@ -200,13 +200,16 @@ def read_rules(name: str, text: str) -> Obj:
     return {"apiVersion": REPAIR_POLICIES.api_version, "kind": "RepairPolicy", **policy}
 
 
-async def _find(session: Session, name: str) -> Repair:
-    """The repair of that name, or the latest of the machine of that name."""
-    items = (await session.client.list(REPAIRS))["items"]
+async def _all(session: Session) -> list[Repair]:
     try:
-        repairs = [read(obj) for obj in items]
+        return [read(obj) for obj in (await session.client.list(REPAIRS))["items"]]
     except msgspec.ValidationError as error:
         raise CorralError(f"cannot read a repair: {error}", "see them raw: kubectl get repairs -o yaml") from error
+
+
+async def _find(session: Session, name: str) -> Repair:
+    """The repair of that name, or the latest of the machine of that name."""
+    repairs = await _all(session)
     exact = [one for one in repairs if one.name == name]
     ofs = sorted((one for one in repairs if one.machine == name), key=lambda one: (not one.is_final, one.created))
     found = exact or ofs

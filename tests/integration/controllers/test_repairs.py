@@ -12,7 +12,7 @@ from tests.integration.controllers.conftest import Cell
 from corral.base.clock import rfc3339
 from corral.client.api import MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from corral.kinds import conditions
-from corral.kinds.repairs import REPAIR_POLICIES, REPAIR_TAINT, REPAIRS
+from corral.kinds.repairs import QUARANTINE_TAINT, REPAIR_POLICIES, REPAIR_TAINT, REPAIRS
 from corral.kinds.resources import DEPLOYMENTS, NODES, POD_DISRUPTION_BUDGETS, PODS, SECRETS
 from corral.kinds.status import StatusError
 from corral.kinds.taints import read_taints
@@ -274,3 +274,44 @@ async def test_no_more_than_the_share_is_in_repair_at_once(cell: Cell) -> None:
     await answer(cell, first, "Succeeded", "")
     after = ["Healthy", "Repairing", "Repairing", "Suspect"]
     await cell.until_list(REPAIRS, lambda items: phases(items) == after, "")
+
+
+async def test_repeated_trouble_ends_in_quarantine_until_a_person_lets_the_machine_back(cell: Cell) -> None:
+    await machine(cell, "m1")
+    await machine(cell, "m2")
+    await follow(cell, rule("DiskErrors", "Prune"), quarantine={"repairs": 1, "windowSeconds": 3600})
+    await say(cell, "m1", "DiskErrors", "True")
+    repair = await until_attempt(cell, await the_repair(cell, "Repairing"), 0, "Requested")
+    await say(cell, "m1", "DiskErrors", "False")
+    await answer(cell, repair, "Succeeded", "")
+    await the_repair(cell, "Healthy")
+    await say(cell, "m1", "DiskErrors", "True")
+    repair = await the_repair(cell, "Retired")
+    assert repair["status"]["quarantine"] is True
+    assert [notice["reason"] for notice in repair["status"]["notices"]] == ["Quarantined"]
+    node = await cell.until(NODES, "m1", lambda one: conditions.is_true(one, "Quarantined"), "")
+    assert {taint.key for taint in read_taints(node)} == {QUARANTINE_TAINT}
+    # Its agent writes its own conditions, and leaves this one.
+    await say(cell, "m1", "DiskErrors", "False")
+    assert conditions.is_true(await cell.client.get(NODES, "m1"), "Quarantined")
+
+    await cell.client.patch(REPAIRS, repair["metadata"]["name"], {"spec": {"released": True}})
+    await cell.until(NODES, "m1", lambda one: not conditions.is_true(one, "Quarantined"), "")
+    await cell.until(NODES, "m1", lambda one: not read_taints(one), "")
+
+
+async def test_what_needs_approval_waits_and_a_repair_that_is_deleted_lets_go_of_its_machine(cell: Cell) -> None:
+    await machine(cell, "m1")
+    await machine(cell, "m2")
+    await follow(cell, rule("DiskErrors", "Prune"), approvals=["Prune"])
+    await say(cell, "m1", "DiskErrors", "True")
+    repair = await until_attempt(cell, await the_repair(cell, "Repairing"), 0, "Waiting")
+    name = repair["metadata"]["name"]
+    await cell.until(REPAIRS, name, lambda one: one["status"].get("notices"), "")
+    await cell.client.patch(REPAIRS, name, {"spec": {"approved": True}})
+    await until_attempt(cell, repair, 0, "Requested")
+    assert REPAIR_TAINT in await taints(cell, "m1")
+    await cell.client.patch(REPAIR_POLICIES, "default", {"spec": {"enabled": False}})
+    await cell.client.delete(REPAIRS, name)
+    await cell.until(NODES, "m1", lambda one: not read_taints(one), "")
+    assert (await cell.client.list(REPAIRS))["items"] == []
