@@ -39,6 +39,11 @@ async def follow(cell: Cell, *rules: Obj, **more: Any) -> None:
     await cell.until(REPAIR_POLICIES, "default", lambda obj: conditions.is_true(obj, "Accepted"), "")
 
 
+def is_followed(policy: Obj, generation: int) -> bool:
+    accepted = conditions.get(policy, "Accepted") or {}
+    return bool(accepted.get("status") == "True" and accepted.get("observedGeneration") == generation)
+
+
 async def say(cell: Cell, machine: str, condition: str, status: str) -> None:
     """A machine says how it is, as its agent does."""
     said = {"type": condition, "status": status, "reason": "Test", "message": f"{condition} it is"}
@@ -311,7 +316,8 @@ async def test_what_needs_approval_waits_and_a_repair_that_is_deleted_lets_go_of
     await cell.client.patch(REPAIRS, name, {"spec": {"approved": True}})
     await until_attempt(cell, repair, 0, "Requested")
     assert REPAIR_TAINT in await taints(cell, "m1")
-    await cell.client.patch(REPAIR_POLICIES, "default", {"spec": {"enabled": False}})
+    off = await cell.client.patch(REPAIR_POLICIES, "default", {"spec": {"enabled": False}})
+    await cell.until(REPAIR_POLICIES, "default", lambda one: is_followed(one, off["metadata"]["generation"]), "")
     await cell.client.delete(REPAIRS, name)
     await cell.until(NODES, "m1", lambda one: not read_taints(one), "")
     assert (await cell.client.list(REPAIRS))["items"] == []
