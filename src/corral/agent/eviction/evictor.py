@@ -1,10 +1,13 @@
-"""Relieving a machine that runs short: first what nobody needs any more, then one pod at a time, until it is over."""
+"""Relieving a machine that runs short: first what nobody needs any more, then one pod at a time, until it is over. And
+holding pods to their limits of local storage, before that is necessary."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
+from corral.agent.eviction.limits import DiskUse, beyond, is_limited
 from corral.agent.eviction.plan import Resident, Shortage, rejection, shortage, victim
 from corral.agent.layout import Layout
 from corral.agent.podstate.model import Observed, Rejection
@@ -21,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 30.0
-"""When nothing has helped, it is tried again after this: looking costs, too."""
+"""When nothing was to be done, or nothing has helped, it is looked at again after this: looking costs, too."""
 _END_SECONDS: Final = 30.0
 """How long a pod that was told to leave is waited for before the next one is looked for."""
 _COUNT_SECONDS: Final = 60.0
@@ -75,20 +78,39 @@ class Evictor:
         self._tenants = tenants
         self._reclaim = reclaim
         self._tell = tell
+        self._not_before: dict[str, float] = {}
 
     async def run(self) -> None:
-        not_before = dict.fromkeys(PRESSURES, 0.0)
         while True:
             await self._clock.sleep(_LOOK_SECONDS)
+            await self._when_due("limits", self.hold_to_limits)
             for condition in PRESSURES:
                 found = self._finding(condition)
-                if found is not None and found.acute and self._clock.monotonic() >= not_before[condition]:
-                    try:
-                        helped = await self.relieve(condition)
-                    except (CorralError, OSError) as error:
-                        logger.warning("cannot relieve %s, will retry: %s", condition, error)
-                        helped = False
-                    not_before[condition] = self._clock.monotonic() + (0.0 if helped else _PAUSE_SECONDS)
+                if found is not None and found.acute:
+                    await self._when_due(condition, partial(self.relieve, condition))
+
+    async def _when_due(self, what: str, look: Callable[[], Awaitable[bool]]) -> None:
+        """`look`, unless nothing was to be done there a little while ago."""
+        if self._clock.monotonic() < self._not_before.get(what, 0.0):
+            return
+        try:
+            helped = await look()
+        except (CorralError, OSError) as error:
+            logger.warning("cannot look after %s, will retry: %s", what, error)
+            helped = False
+        self._not_before[what] = self._clock.monotonic() + (0.0 if helped else _PAUSE_SECONDS)
+
+    async def hold_to_limits(self) -> bool:
+        """End pods that are beyond a limit of theirs; whether there was one."""
+        helped = False
+        for tenant in list(self._tenants()):
+            if _lives(tenant) and is_limited(tenant.pod):
+                refused = beyond(tenant.pod, await self._disk_use(tenant))
+                if refused is not None:
+                    await self._end(tenant, refused)
+                    tenant.clear()
+                    helped = True
+        return helped
 
     async def relieve(self, condition: str) -> bool:
         """Do what helps most, once; whether anything did."""
@@ -117,19 +139,23 @@ class Evictor:
         await self._reclaim()
 
     async def _evict(self, tenant: Tenant, resident: Resident, short: Shortage) -> None:
-        metadata = resident.pod["metadata"]
-        logger.warning("pod %s/%s is evicted for %s", metadata.get("namespace"), metadata["name"], short.resource)
-        running = _running(tenant)
-        tenant.evict(rejection(resident, short))
-        until = self._clock.monotonic() + _END_SECONDS
-        for container in running:
-            await wait(tenant.end_of(container.id), self._clock, until - self._clock.monotonic())
+        await self._end(tenant, rejection(resident, short))
         if short.condition == "DiskPressure":
             tenant.clear()
 
+    async def _end(self, tenant: Tenant, rejected: Rejection) -> None:
+        metadata = tenant.pod["metadata"]
+        logger.warning("pod %s/%s is evicted: %s", metadata.get("namespace"), metadata["name"], rejected.message)
+        running = _running(tenant)
+        tenant.evict(rejected)
+        until = self._clock.monotonic() + _END_SECONDS
+        for container in running:
+            await wait(tenant.end_of(container.id), self._clock, until - self._clock.monotonic())
+
     async def _uses(self, tenant: Tenant, short: Shortage) -> dict[str, int]:
         if short.resource == "ephemeral-storage":
-            return await self._disk_uses(tenant)
+            use = await self._disk_use(tenant)
+            return {**use.containers, "": sum(use.volumes.values())}
         uses: dict[str, int] = {}
         for container in _running(tenant):
             usage = await self._runtime.usage(container.id)
@@ -137,15 +163,20 @@ class Evictor:
                 uses[container.name] = usage.working_set_bytes if short.resource == "memory" else usage.pids
         return uses
 
-    async def _disk_uses(self, tenant: Tenant) -> dict[str, int]:
-        pod, uses = tenant.pod, {"": 0}
-        for container in tenant.seen.containers:
-            logs = self._layout.log(pod, container.name, container.attempt).parent
-            uses[container.name] = await size([self._runtime.written(container.id), str(logs)])
-        own = [volume["name"] for volume in pod["spec"].get("volumes") or () if _is_own(volume)]
-        uid = pod["metadata"]["uid"]
-        uses[""] = await size([str(self._layout.volume(uid, name)) for name in own])
-        return uses
+    async def _disk_use(self, tenant: Tenant) -> DiskUse:
+        pod, uid = tenant.pod, tenant.pod["metadata"]["uid"]
+        volumes = {
+            volume["name"]: str(self._layout.volume(uid, volume["name"]))
+            for volume in pod["spec"].get("volumes") or ()
+            if _is_own(volume)
+        }
+        written = [(run.name, self._runtime.written(run.id)) for run in tenant.seen.containers]
+        logs = {run.name: str(self._layout.log(pod, run.name, 0).parent) for run in tenant.seen.containers}
+        found = await sizes([*volumes.values(), *(path for _, path in written), *logs.values()])
+        containers = {name: found.get(path, 0) for name, path in logs.items()}
+        for name, path in written:
+            containers[name] += found.get(path, 0)
+        return DiskUse(containers, {name: found.get(path, 0) for name, path in volumes.items()})
 
 
 def _is_own(volume: Obj) -> bool:
@@ -163,14 +194,17 @@ def _running(tenant: Tenant) -> Sequence[Container]:
     return [found for found in tenant.seen.containers if found.state is ContainerState.RUNNING]
 
 
-async def size(paths: Sequence[str]) -> int:
-    """Bytes that directories take on their disk, as du(1) counts them: in a process of its own, off our loop."""
+async def sizes(paths: Sequence[str]) -> dict[str, int]:
+    """Bytes that directories take on their disk, as du(1) counts them, which is a process of its own, off our loop.
+
+    What is not there is missing, and so is all that is not counted in time.
+    """
     if not paths:
-        return 0
+        return {}
     try:
         async with asyncio.timeout(_COUNT_SECONDS):
-            done = await spawn.run(["du", "-sxcB1", "--", *paths])
+            done = await spawn.run(["du", "-sxB1", "--", *paths])
     except TimeoutError:
-        return 0
-    last = done.stdout.splitlines()[-1:]
-    return int(last[0].split()[0]) if last else 0
+        return {}
+    lines = (line.split("\t", 1) for line in done.stdout.decode(errors="surrogateescape").splitlines())
+    return {path: int(count) for count, path in lines}
