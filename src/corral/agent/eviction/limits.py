@@ -1,5 +1,5 @@
-"""Limits on local storage: `emptyDir.sizeLimit` and limits on `ephemeral-storage`. Pure; the rules and words are those of
-the kubelet (pkg/kubelet/eviction, localStorageEviction).
+"""Limits on local storage: `emptyDir.sizeLimit` and limits on `ephemeral-storage`. Pure; the rules and words are the
+kubelet's (pkg/kubelet/eviction, localStorageEviction).
 
 No quota of the file system holds a container back: what it uses is counted now and then, and a pod that is beyond its
 limit is ended.
