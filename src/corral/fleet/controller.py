@@ -73,6 +73,7 @@ class RepairController:
         self._version = ""
         self._known: dict[str, Machine] = {}
         self._known_by: Policy | None = None
+        self._views: dict[str, Repair] = {}
 
     def start(self, tools: Tools) -> None:
         """Take the tools."""
@@ -112,7 +113,7 @@ class RepairController:
     def _world(self, policy: Policy) -> World:
         world = World(
             self._read_machines(policy),
-            [repair for obj in self._repairs.items() if (repair := _readable(obj)) is not None],
+            self._read_repairs(),
             lambda machine: self._pods.index(_MACHINE, machine),
             lambda uid: self._pods.index(CONTROLLER_INDEX, uid),
             self._pinned,
@@ -130,6 +131,18 @@ class RepairController:
                 before = read_machine(node, policy, choice)
             self._known[key] = before
         return self._known
+
+    def _read_repairs(self) -> list[Repair]:
+        """All repairs; those that have not changed since the last look are not read again."""
+        before, self._views = self._views, {}
+        for obj in self._repairs.items():
+            key = obj["metadata"]["name"]
+            view = before.get(key)
+            if view is None or view.obj is not obj:
+                view = _readable(obj)
+            if view is not None:
+                self._views[key] = view
+        return list(self._views.values())
 
     def _seconds(self, timed: dict[str, str]) -> dict[str, float]:
         """For how long each has been in its stage, as far as we have watched it."""

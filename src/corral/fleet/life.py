@@ -63,6 +63,8 @@ class Step:
 
 def stage(status: RepairStatus) -> str:
     """What `Case.seconds` is measured from: a change of this text."""
+    if status.phase == "Suspect":
+        return f"Suspect {status.rule}"
     last = status.attempts[-1] if status.attempts else None
     return f"{status.phase} {len(status.attempts)} {last.state if last is not None else ''} {status.relapses}"
 

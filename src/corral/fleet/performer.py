@@ -28,6 +28,7 @@ _PAUSES = (10.0, 60.0, 300.0, 900.0)
 """Seconds between the tries to tell somebody."""
 _NOBODY_SECONDS = 60.0
 """How soon it is looked again whether there is somebody to tell."""
+_MOST_PEOPLE = 25
 _MOST_OUTPUT = 400
 
 
@@ -152,7 +153,7 @@ class RepairNotifier:
         if not people:
             return Requeue(_NOBODY_SECONDS)
         told = {(one.notice, one.target): one for one in repair.status.told}
-        todo = due(repair.status.notices, sorted(people), told)
+        todo = due(repair.status.notices, sorted(people)[:_MOST_PEOPLE], told)
         if not todo:
             return Done()
         sent = await asyncio.gather(*(self._tell(repair, one, people[one.target]) for one in todo))

@@ -36,6 +36,8 @@ SUSPICION_SECONDS: Final = 2.0
 silent machine, so that what runs there can still be written down."""
 _FORGOTTEN: Final = timedelta(days=30)
 """So long the ended repairs of a machine are kept that is no longer in the cell."""
+_MOST_ENDED: Final = 1000
+"""Of all machines together."""
 _SICK: Final = "sick"
 
 
@@ -213,8 +215,7 @@ class _Plan:
                 continue
             if one.status.quarantine:
                 break
-            began = any(step_.phase in IN_REPAIR for step_ in one.status.transitions)
-            count += began and parse_rfc3339(one.created) >= since
+            count += _began(one) and parse_rfc3339(one.created) >= since
         return count
 
     def _followed(self, repair: Repair, made: Step) -> Step:
@@ -274,12 +275,20 @@ class _Plan:
 
     def forget_old(self) -> None:
         """Ended repairs beyond the newest few of each machine, but for one that holds its machine in quarantine."""
+        kept: list[Repair] = []
         for machine, repairs in self._by_machine.items():
             ended = [one for one in repairs if one.is_final and self._quarantined.get(machine) is not one]
-            old = ended[: max(0, len(ended) - self._policy.history_limit)]
+            # What recovered by itself goes first: the others count towards quarantine.
+            ended.sort(key=lambda one: (_began(one), one.created))
+            most = self._policy.history_limit
             if machine not in self._machines:
-                old = [one for one in ended if parse_rfc3339(one.created) < self._now - _FORGOTTEN]
-            self._made.forget.extend(old)
+                ended.sort(key=lambda one: one.created)
+                most = sum(parse_rfc3339(one.created) >= self._now - _FORGOTTEN for one in ended)
+            old = max(0, len(ended) - most)
+            self._made.forget.extend(ended[:old])
+            kept.extend(ended[old:])
+        kept.sort(key=lambda one: one.created)
+        self._made.forget.extend(kept[: max(0, len(kept) - _MOST_ENDED)])
 
 
 def read_machine(node: Obj, policy: Policy, choice: LabelSelector) -> Machine:
@@ -312,6 +321,11 @@ def seen(node: Obj, policy: Policy) -> tuple[Seen, ...]:
         )
         for one in policy.seen(node)
     )
+
+
+def _began(repair: Repair) -> bool:
+    """Whether it got further than a suspicion."""
+    return any(step_.phase in IN_REPAIR for step_ in repair.status.transitions)
 
 
 def _is_quarantine(status: RepairStatus) -> bool:

@@ -22,6 +22,8 @@ _HELP: Final = {
     HELD: "Nothing is done about it as long as that is so: it may be the network.",
 }
 _MOST_LINES: Final = 40
+_MOST_TEXT: Final = 8000
+"""Characters; the schema takes twice as many."""
 
 
 def notice(reason: str, repair: Repair, status: RepairStatus, now: str) -> Notice:
@@ -32,7 +34,7 @@ def notice(reason: str, repair: Repair, status: RepairStatus, now: str) -> Notic
     if status.moved:
         lines += ["", "Pods:", *_indented(move_lines(status.moved))]
     lines += ["", _HELP[reason].format(repair.name, repair.machine), f"All of it: corral repair show {repair.name}"]
-    return Notice(reason, now, f"Corral: {_TITLES[reason].format(repair.machine)}", "\n".join(lines))
+    return Notice(reason, now, f"Corral: {_TITLES[reason].format(repair.machine)}", "\n".join(lines)[:_MOST_TEXT])
 
 
 def seen_lines(status: RepairStatus) -> list[str]:

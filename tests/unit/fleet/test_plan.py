@@ -373,3 +373,27 @@ def test_a_stage_changes_when_its_time_begins_anew() -> None:
     made.answer("m0", "Succeeded")
     made.settle()
     assert stage(made.only()) != before
+
+
+def test_what_recovered_by_itself_is_forgotten_before_what_counts() -> None:
+    made = cell(2, quarantine=Quarantine(50, 86400))
+    for trouble in ("DiskPressure", *("DiskErrors",) * 5):
+        made.say("m0", trouble, "True")
+        made.wait(2)
+        made.say("m0", trouble, "False")
+        made.answer("m0", "Succeeded")
+        made.wait(11)
+    lives = [[step.phase for step in one.status.transitions] for one in made.repairs.values()]
+    assert lives == [["Suspect", "Cordoned", "Repairing", "Probation", "Healthy"], *[["Suspect", "Healthy"]] * 2]
+
+
+def test_another_trouble_is_waited_for_anew() -> None:
+    made = cell(3)
+    made.say("m0", "DiskErrors", "True")
+    made.wait(2)
+    made.wait(2)
+    made.say("m0", "Ready", "Unknown")
+    made.wait(2)
+    assert (made.only().phase, made.only().rule) == ("Suspect", "unreachable")
+    made.wait(5)
+    assert made.only().phase != "Suspect"
