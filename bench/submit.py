@@ -40,6 +40,7 @@ from corral.kinds.types import Obj
 
 LEASE_SECONDS = 10.0
 STATUS_SECONDS = 300.0
+_JOINING = 100
 _ZONE = "topology.kubernetes.io/zone"
 
 
@@ -101,8 +102,13 @@ def deployment(name: str, replicas: int) -> Obj:
 
 async def register(client: Client, machines: int) -> list[Obj]:
     """Create Nodes and their Leases; the Leases as they are now."""
-    await asyncio.gather(*(client.create(NODES, node(number)) for number in range(machines)))
-    return list(await asyncio.gather(*(client.create(LEASES, lease(f"node-{number}")) for number in range(machines))))
+    leases: list[Obj] = []
+    # Each call that is under way has a connection, and a machine that is busy shakes hands slowly.
+    for start in range(0, machines, _JOINING):
+        numbers = range(start, min(start + _JOINING, machines))
+        await asyncio.gather(*(client.create(NODES, node(number)) for number in numbers))
+        leases += await asyncio.gather(*(client.create(LEASES, lease(f"node-{number}")) for number in numbers))
+    return leases
 
 
 async def renewed(client: Client, held: Obj) -> Obj:

@@ -238,3 +238,14 @@ async def test_growing_batches_stop_growing_and_stop_at_a_refusal() -> None:
     assert max(at_once) == 250
     assert outcome.refused is not None
     assert outcome.done == len(at_once) - 1 < 1_300
+
+
+async def test_batches_end_when_it_is_enough() -> None:
+    done: list[int] = []
+
+    async def act(number: int) -> None:
+        done.append(number)
+
+    outcome = await slow_start(range(5_000), act, enough=lambda: len(done) > 100)
+    assert outcome.done == len(done) == 127
+    assert (await slow_start(range(3), act, enough=lambda: True)).done == 1

@@ -25,14 +25,16 @@ class Outcome:
     refused: StatusError | None = None
 
 
-async def slow_start(items: Sequence[T], act: Callable[[T], Awaitable[object]]) -> Outcome:
-    """Call `act` on each item, in batches that double, until one is refused.
+async def slow_start(
+    items: Sequence[T], act: Callable[[T], Awaitable[object]], *, enough: Callable[[], bool] = lambda: False
+) -> Outcome:
+    """Call `act` on each item, in batches that double, until one is refused, or `enough` says that it is between two.
 
     Raises:
         Exception: the first failure that is no `StatusError`, after its whole batch has ended.
     """
     done, size, at = 0, 1, 0
-    while at < len(items):
+    while at < len(items) and not (at and enough()):
         batch = items[at : at + size]
         results = await asyncio.gather(*(act(item) for item in batch), return_exceptions=True)
         failures = [result for result in results if isinstance(result, BaseException)]

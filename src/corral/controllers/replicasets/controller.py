@@ -11,6 +11,7 @@ from corral.controllers.pods.pods import (
     controller_index,
     counts_alike,
     is_active,
+    is_deleting,
 )
 from corral.controllers.replicasets.plan import Plan, census, plan, status
 from corral.kinds.owners import controller_of
@@ -90,9 +91,18 @@ class ReplicaSetController:
         async def delete(pod: Obj) -> None:
             await self._control.delete(replica_set, pod)
 
+        def asks_for_something_else() -> bool:
+            now = self._sets.get(key_of(replica_set))
+            return now is None or is_deleting(now) or generation_of(now) != generation_of(replica_set)
+
         if step.create:
-            return await slow_start(range(step.create), create)
+            return await slow_start(range(step.create), create, enough=asks_for_something_else)
         return await slow_start(step.delete, delete)
+
+
+def generation_of(replica_set: Obj) -> int:
+    """Which of its specs it has."""
+    return int(replica_set["metadata"].get("generation") or 0)
 
 
 class Crowding:
