@@ -2,6 +2,7 @@
 
 import click
 
+from corral.agent.trials import trials
 from corral.app.up import Checklist, preflight
 from corral.base.errors import CorralError
 from corral.cli import terminal
@@ -12,7 +13,7 @@ def command() -> None:
     """Check this machine: kernel, cgroups, container runtime, network plugins, image tools. Exit code 1 if a part is
     missing; each line says how to get it."""
     try:
-        preflight(Checklist())
+        preflight(Checklist(), trials)
     except CorralError as error:
         terminal.error(error)
         raise SystemExit(1) from error

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from corral.agent.preflight import checks
+from corral.agent.trials import trials
 from corral.app import detach as detaching
 from corral.app import options
 from corral.app.clock import process_clock
@@ -177,7 +178,7 @@ def _enrolled(
     report = Checklist()
     # What is all right here is said when the agent starts.
     port = agent_port(wanted.address or machine_address(), wanted.port)
-    here = [check for check in [*checks(), port] if not check.ok]
+    here = [check for check in [*checks(), *trials(), port] if not check.ok]
     for check in here:
         tell(report, check, 0.0)
     began = time.monotonic()

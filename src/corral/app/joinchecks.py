@@ -5,6 +5,7 @@ verified, and with the token. What the answer to one question needs is asked bef
 that a person sees all that is wrong at once.
 """
 
+import asyncio
 import re
 import ssl
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from cryptography import x509
@@ -62,28 +64,39 @@ def refusal(what: str, checks: Sequence[Check]) -> CorralError | None:
     return CorralError(f"{what}: {said}", "; ".join(f"{check.name}: {check.remedy}" for check in wrong))
 
 
+@dataclass(frozen=True, slots=True)
+class _Introduction:
+    """What a server says of itself, not verified."""
+
+    authority: bytes
+    """PEM."""
+    fingerprint: str
+    """The authority's."""
+    date: str
+    hosts: frozenset[str]
+    """The names and addresses in the server's certificate."""
+
+
 async def examine(server: str, name: str, pin: str, token: str, clock: Clock) -> Findings:
     """Ask the cell of `server` whether a machine called `name` may join with this hash and token."""
     findings = Findings([machine_name(name)])
     try:
-        authority, fingerprint, date = await _introduction(server)
+        introduction = await _introduction(server)
     except CorralError as error:
         findings.checks.append(Check("server", False, error.message, error.remedy or ""))
         return findings
-    findings.checks += [Check("server", True, server), clocks(date, clock.now())]
-    trusted = authority_is(fingerprint, pin, server)
-    findings.checks.append(trusted)
-    if trusted.ok:
-        findings.authority = authority
-        findings.checks += await _with_token(server, client_context(authority), name, token)
+    named = _certificate(server, introduction.hosts)
+    trusted = authority_is(introduction.fingerprint, pin, server)
+    findings.checks += [Check("server", True, server), clocks(introduction.date, clock.now()), trusted, named]
+    if trusted.ok and named.ok:
+        findings.authority = introduction.authority
+        findings.checks += await _with_token(server, client_context(introduction.authority), name, token)
     return findings
 
 
-async def _introduction(server: str) -> tuple[bytes, str, str]:
-    """What the server says of itself, not verified: its authority (PEM), the authority's hash, and its Date.
-
-    Raises:
-        CorralError: it cannot be reached, or is no server of a cell.
+async def _introduction(server: str) -> _Introduction:
+    """Raises:
+    CorralError: the server cannot be reached, or is no server of a cell.
     """
     timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
     connector = aiohttp.TCPConnector(socket_factory=guarded)
@@ -95,7 +108,9 @@ async def _introduction(server: str) -> tuple[bytes, str, str]:
             date = response.headers.get("Date", "")
             info = await response.json(content_type=None)
             authority = str(info["data"]["ca.crt"]).encode()
-            return authority, certificates.fingerprint(x509.load_pem_x509_certificate(authority)), date
+            fingerprint = certificates.fingerprint(x509.load_pem_x509_certificate(authority))
+        shown = x509.load_pem_x509_certificate(await asyncio.to_thread(_shown, server))
+        return _Introduction(authority, fingerprint, date, certificates.hosts_of(shown))
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise CorralError(
             f"cannot reach {server}: {error or 'no answer'}",
@@ -103,6 +118,19 @@ async def _introduction(server: str) -> tuple[bytes, str, str]:
         ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise CorralError(f"{server} is no server of a cell", "check the address and the port") from error
+
+
+def _shown(server: str) -> bytes:
+    """The certificate (PEM) that the server shows."""
+    parts = urlsplit(server)
+    return ssl.get_server_certificate((parts.hostname or "", parts.port or 443), timeout=_ANSWER_SECONDS).encode()
+
+
+def _certificate(server: str, hosts: frozenset[str]) -> Check:
+    host = urlsplit(server).hostname or ""
+    remedy = f"join by one of {', '.join(sorted(hosts))}; or let the server answer to that one, too (corral up --bind)"
+    good = host in hosts
+    return Check("certificate", good, f"the server's is {'' if good else 'not '}for {host}", remedy)
 
 
 def machine_name(name: str) -> Check:
@@ -140,9 +168,7 @@ async def _with_token(server: str, trust: ssl.SSLContext, name: str, token: str)
             checks.append(await _name_is_free(client, name))
         return checks
     except OSError as error:
-        # Trusted, but not under this address.
-        remedy = "join by an address that `openssl s_client -connect HOST:PORT` shows in its certificate"
-        return [Check("certificate", False, f"the server's is not good for {server}: {error}", remedy)]
+        return [Check("server", False, f"it cannot be talked to: {error}", "see that it is one server, and try again")]
     finally:
         await transport.close()
 

@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -252,8 +253,8 @@ def _mark(word: str) -> str:
     return click.style(f"{word:<4}", fg={"ok": "green", "warn": "yellow"}.get(word, "red"))
 
 
-def preflight(report: Checklist) -> None:
-    """Check the machine, a line each.
+def preflight(report: Checklist, more: Callable[[], Sequence[Check]] = list) -> None:
+    """Check the machine, and `more` of it, a line each.
 
     Raises:
         CorralError: something is missing; the remedy has the command that installs it.
@@ -262,7 +263,7 @@ def preflight(report: Checklist) -> None:
 
     began = time.monotonic()
     missing = []
-    for check in checks():
+    for check in chain(checks(), more()):
         now = time.monotonic()
         tell(report, check, now - began)
         if not check.ok and check.level == "needed":

@@ -28,7 +28,15 @@ def wrong(findings: Findings) -> list[str]:
 async def test_nothing_is_wrong_with_a_good_line(cell: Cell) -> None:
     findings = await cell.examine()
     assert wrong(findings) == []
-    assert [check.name for check in findings.checks] == ["name", "server", "clock", "CA hash", "token", "free name"]
+    assert [check.name for check in findings.checks] == [
+        "name",
+        "server",
+        "clock",
+        "CA hash",
+        "certificate",
+        "token",
+        "free name",
+    ]
     assert findings.authority.startswith(b"-----BEGIN CERTIFICATE-----")
 
 
@@ -53,7 +61,7 @@ async def test_another_authority(cell: Cell) -> None:
     findings = await cell.examine(pin="sha256:" + "0" * 64)
     assert wrong(findings) == ["CA hash"]
     assert findings.authority == b""
-    assert "somebody is in between" in findings.checks[-1].remedy
+    assert "somebody is in between" in findings.checks[3].remedy
     assert wrong(await cell.examine(pin="sha256:0")) == ["CA hash"]
 
 
@@ -85,7 +93,9 @@ async def test_a_name_that_is_taken_or_impossible(cell: Cell) -> None:
 
 async def test_an_address_that_the_certificate_does_not_name(cell: Cell) -> None:
     elsewhere = cell.url.replace("127.0.0.1", "127.0.0.99")
-    assert wrong(await cell.examine(server=elsewhere)) == ["certificate"]
+    findings = await cell.examine(server=elsewhere)
+    assert wrong(findings) == ["certificate"]
+    assert "127.0.0.1" in findings.checks[-1].remedy
 
 
 async def test_all_that_is_wrong_is_said_at_once_and_nothing_is_changed(cell: Cell, tmp_path: Path) -> None:
