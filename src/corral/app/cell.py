@@ -19,7 +19,7 @@ from corral.app.clock import process_clock
 from corral.app.config import CellConfig, machine_address
 from corral.app.manager import Manager
 from corral.app.peers import Peers
-from corral.app.server import running_server
+from corral.app.server import insist, running_server
 from corral.app.servers import Roster
 from corral.app.snapshots import Snapshots
 from corral.base.clock import Clock
@@ -74,7 +74,7 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         server, pki = api.server, api.pki
         host = next(iter(config.addresses), machine_address())
         roster = Roster(server, pki, f"https://{host}:{api.port}", clock, shared=api.shared)
-        await roster.tell()
+        await insist(roster.tell, clock)
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")
         if api.shared:

@@ -5,10 +5,12 @@ Everything else of a cell is a client of this part.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from corral.apiserver.auth import bootstrap, kubeconfig
 from corral.apiserver.auth.api import User
@@ -30,6 +32,8 @@ from corral.kinds.health import PROFILES
 from corral.kinds.registry import Registry
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+
+_PATIENCE_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ async def running_server(
         )
         await server.start()
         stack.push_async_callback(server.stop)
-        await _create_first_objects(server)
+        await _create_first_objects(server, clock)
         front = HttpFront(server, CellAuthenticator(tokens, clock), pki.server_context())
         port = await _listen(front, config)
         stack.push_async_callback(front.stop)
@@ -92,7 +96,23 @@ async def running_server(
         yield Api(server, pki, dialer, port, shared=not isinstance(address, Path))
 
 
-async def _create_first_objects(server: ApiServer) -> None:
+async def insist(step: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Do what may be done twice until the store takes it: while members of etcd change places, it does not.
+
+    Raises:
+        StatusError: it takes too long, or is refused for another reason.
+    """
+    ends = clock.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return await step()
+        except StatusError as error:
+            if error.code != 503 or clock.monotonic() > ends:
+                raise
+            await clock.sleep(0.2)
+
+
+async def _create_first_objects(server: ApiServer, clock: Clock) -> None:
     """Create what every cell begins with and this one does not have (yet, or any more)."""
     client = Client(InProcessTransport(server, User("system:apiserver", (MASTERS,))), field_manager="corral")
 
@@ -109,7 +129,9 @@ async def _create_first_objects(server: ApiServer) -> None:
     objects = bootstrap.objects()
     # Namespaces first: everything else may be in one. The rest goes into one group commit.
     for batch in (True, False):
-        await asyncio.gather(*(create(obj) for obj in objects if (obj["kind"] == "Namespace") is batch))
+        await asyncio.gather(
+            *(insist(partial(create, obj), clock) for obj in objects if (obj["kind"] == "Namespace") is batch)
+        )
 
 
 async def _listen(front: HttpFront, config: CellConfig) -> int:

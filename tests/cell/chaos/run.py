@@ -187,9 +187,11 @@ class _Run:
     async def _until_well(self, patience: float) -> list[str]:
         """What is not as it should be after so many seconds; returns at once when all is."""
         ends = self._now() + patience
-        while (wrong := await self._wrong()) and self._now() < ends:
+        while True:
+            wrong = await self._wrong()
+            if not wrong or self._now() > ends:
+                return wrong
             await asyncio.sleep(0.2)
-        return wrong
 
     async def _wrong(self) -> list[str]:
         """What is not as it should be."""
@@ -215,10 +217,11 @@ class _Run:
         for number, informer in enumerate(users.maps):
             there = _revisions((await self._clients[number].list(CONFIG_MAPS, NAMESPACE))["items"])
             deadline = self._now() + _SAME_SECONDS
-            while (seen := _revisions(informer.items())) != there and self._now() < deadline:
+            while _revisions(informer.items()) != there:
+                if self._now() > deadline:
+                    found.append(f"server {number}: a watch shows {_revisions(informer.items())}, a list {there}")
+                    break
                 await asyncio.sleep(0.05)
-            if seen != there:
-                found.append(f"server {number}: a watch shows {seen}, a list {there}")
         return found
 
 
