@@ -24,6 +24,7 @@ _WRITABLE: Final = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reis
 """Others may be read-only by nature."""
 _TAKEN: Final = frozenset({"ro", "emergency_ro", "shutdown"})
 """What a file system says of itself then; the second is ext4's, on newer kernels."""
+_MOST_NAMED: Final = 5
 _PROBE: Final = ".writable"
 
 
@@ -54,13 +55,14 @@ def lost_mounts(mountinfo: str) -> tuple[str, ...]:
 
 
 def judge(samples: Sequence[Sample[Reading]], now: float) -> tuple[Finding, ...]:
-    """By the readings of the last minute."""
-    sample = persists(samples, lambda reading: reading.bad, now, hold=_HOLD)
+    """By the readings of the last minute; of other mounts than the agent's own, two in a row: they come and go."""
+    own = persists(samples, lambda reading: bool(reading.error), now, hold=_HOLD)
+    sample = own or persists(samples, lambda reading: bool(reading.lost), now, times=2, hold=_HOLD)
     if sample is None:
         said = "the machine's file systems can be written"
         return (Finding("ReadonlyFilesystem", False, "FilesystemIsWritable", said),)
     reading = sample.value
-    said = reading.error or f"the kernel made {', '.join(reading.lost[:5])} read-only"
+    said = reading.error or f"the kernel made {', '.join(reading.lost[:_MOST_NAMED])} read-only"
     return (Finding("ReadonlyFilesystem", True, "FilesystemIsReadOnly", said, acute=samples[-1].value.bad),)
 
 
@@ -69,7 +71,7 @@ class FilesystemSource(Source[Reading]):
 
     types = ("ReadonlyFilesystem",)
     period = 30.0
-    keep = _HOLD
+    keep = _HOLD + 30.0
     judge = staticmethod(judge)
 
     def __init__(

@@ -120,9 +120,14 @@ def test_one_lost_block_is_no_broken_disk_but_three_are_and_so_is_lasting_damage
 
 def test_a_read_only_file_system() -> None:
     assert not judged(filesystem.judge, filesystem.Reading()).trouble
-    said = judged(filesystem.judge, filesystem.Reading(lost=("/data (/dev/sdb1)",)))
+    lost = filesystem.Reading(lost=("/data (/dev/sdb1)",))
+    assert not judged(filesystem.judge, lost).trouble, "it may be somebody's stick"
+    said = judged(filesystem.judge, lost, lost)
     assert said.trouble
     assert "/data (/dev/sdb1)" in said.message
+    own = filesystem.Reading("cannot write in /var/lib/corral: Input/output error")
+    assert judged(filesystem.judge, own, filesystem.Reading()).trouble
+    assert not judged(filesystem.judge, own, filesystem.Reading(), every=61.0).trouble
 
 
 def test_the_runtime_must_fail_twice_and_one_answer_is_enough() -> None:
