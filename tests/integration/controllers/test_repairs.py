@@ -321,3 +321,25 @@ async def test_what_needs_approval_waits_and_a_repair_that_is_deleted_lets_go_of
     await cell.client.delete(REPAIRS, name)
     await cell.until(NODES, "m1", lambda one: not read_taints(one), "")
     assert (await cell.client.list(REPAIRS))["items"] == []
+
+
+async def test_a_server_that_comes_back_goes_on_where_the_last_one_ended(cell: Cell) -> None:
+    await machine(cell, "m1")
+    await machine(cell, "m2")
+    await follow(cell, rule("DiskErrors", "RestartRuntime", "Prune"))
+    await say(cell, "m1", "DiskErrors", "True")
+    repair = await until_attempt(cell, await the_repair(cell, "Repairing"), 0, "Requested")
+    await cell.stop_controllers()
+    await answer(cell, repair, "Failed", "nothing to restart")
+    await cell.start_controllers()
+    repair = await until_attempt(cell, repair, 1, "Requested")
+    await cell.stop_controllers()
+    await answer(cell, repair, "Succeeded", "")
+    await say(cell, "m1", "DiskErrors", "False")
+    await cell.start_controllers()
+    repair = await the_repair(cell, "Healthy")
+    assert [(one["remedy"], one["state"]) for one in repair["status"]["attempts"]] == [
+        ("RestartRuntime", "Failed"),
+        ("Prune", "Succeeded"),
+    ]
+    assert len((await cell.client.list(REPAIRS))["items"]) == 1
