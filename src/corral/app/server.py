@@ -16,6 +16,7 @@ from corral.apiserver.auth import bootstrap, kubeconfig
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.authn import CellAuthenticator
 from corral.apiserver.auth.authorizer import CellAuthorizer
+from corral.apiserver.auth.bootstrap.reconcile import lacking
 from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.auth.tokens import TokenIssuer
 from corral.apiserver.http import HttpFront
@@ -113,7 +114,7 @@ async def insist(step: Callable[[], Awaitable[None]], clock: Clock) -> None:
 
 
 async def _create_first_objects(server: ApiServer, clock: Clock) -> None:
-    """Create what every cell begins with and this one does not have (yet, or any more)."""
+    """Create what every cell begins with and this one lacks, and complete the roles that an older Corral has made."""
     client = Client(InProcessTransport(server, User("system:apiserver", (MASTERS,))), field_manager="corral")
 
     async def create(obj: Obj) -> None:
@@ -125,6 +126,11 @@ async def _create_first_objects(server: ApiServer, clock: Clock) -> None:
         except StatusError as error:
             if error.reason != "AlreadyExists":
                 raise
+            metadata = obj["metadata"]
+            found = server.core.find(kind.resource, metadata.get("namespace", ""), metadata["name"])
+            patch = lacking(obj, found) if found is not None else None
+            if patch is not None:
+                await client.patch(kind.resource, metadata["name"], patch, metadata.get("namespace", ""))
 
     objects = bootstrap.objects()
     # Namespaces first: everything else may be in one. The rest goes into one group commit.
