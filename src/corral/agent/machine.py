@@ -148,7 +148,8 @@ def processes() -> tuple[int, int]:
     """How many processes and threads there are, and how many there may be."""
     load = _read("/proc/loadavg").split()
     now = int(load[3].partition("/")[2]) if len(load) > 3 else 0
-    return now, int(_read("/proc/sys/kernel/pid_max").strip() or 32768)
+    limits = (_read(f"/proc/sys/kernel/{name}").strip() for name in ("pid_max", "threads-max"))
+    return now, min(int(limit or 32768) for limit in limits)
 
 
 def cpu_nanoseconds() -> int:

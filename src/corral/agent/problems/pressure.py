@@ -171,17 +171,23 @@ class PressureSource(Source[Reading]):
             disk.f_favail,
             processes,
             limit,
-            max(0, max(map(working_set, self._groups), default=0) - self._allocatable),
+            max(0, max(map(held, self._groups), default=0) - self._allocatable),
         )
 
 
-def working_set(group: Path) -> int:
-    """Bytes that a control group uses and could not give back at once; 0 where it has no memory figures."""
-    for used, inactive in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
+_USED: Final = ("memory.current", "memory.usage_in_bytes")
+_CACHES: Final = {"active_file", "inactive_file"}, {"total_active_file", "total_inactive_file"}
+"""By version of control groups. What is read from files again counts as free, as in the machine's `MemAvailable`: the
+kubelet does not count what was read twice, and then takes a busy cache for need."""
+
+
+def held(group: Path) -> int:
+    """Bytes that a control group uses and could not give back; 0 where it has no memory figures."""
+    for used, caches in zip(_USED, _CACHES, strict=True):
         try:
             total = int((group / used).read_text())
-            lines = (group / "memory.stat").read_text().splitlines()
+            stat = [line.split() for line in (group / "memory.stat").read_text().splitlines()]
+            return max(0, total - sum(int(count) for name, count in stat if name in caches))
         except (OSError, ValueError):
             continue
-        return max(0, total - sum(int(line.split()[1]) for line in lines if line.split()[0] == inactive))
     return 0

@@ -17,7 +17,7 @@ from corral.agent.problems.disks import DiskSource, disk_error, fails
 from corral.agent.problems.filesystem import FilesystemSource, Reading, lost_mounts
 from corral.agent.problems.kernel_log import KernelLog, parse
 from corral.agent.problems.oom import OomSource, victim
-from corral.agent.problems.pressure import PressureSource, working_set
+from corral.agent.problems.pressure import PressureSource, held
 from corral.agent.problems.runtime import RuntimeSource
 from corral.agent.problems.skew import Offset, SkewSource
 from corral.agent.runtime.api import RuntimeFailure
@@ -238,7 +238,7 @@ async def test_a_file_system_that_the_kernel_gave_up(broken_disk: Path) -> None:
 # The rest.
 
 
-def test_working_sets_of_both_versions(tmp_path: Path) -> None:
+def test_memory_that_cannot_be_given_back_by_both_versions(tmp_path: Path) -> None:
     one, two = tmp_path / "v1", tmp_path / "v2"
     for group, used, inactive in (
         (one, "memory.usage_in_bytes", "total_inactive_file"),
@@ -246,8 +246,8 @@ def test_working_sets_of_both_versions(tmp_path: Path) -> None:
     ):
         group.mkdir()
         (group / used).write_text("1000\n")
-        (group / "memory.stat").write_text(f"cache 7\n{inactive} 300\n")
-    assert (working_set(one), working_set(two), working_set(tmp_path)) == (700, 700, 0)
+        (group / "memory.stat").write_text(f"cache 7\n{inactive} 200\n{inactive.replace('inactive', 'active')} 100\n")
+    assert (held(one), held(two), held(tmp_path)) == (700, 700, 0)
 
 
 async def test_the_machine_itself_can_be_read(tmp_path: Path) -> None:
