@@ -91,7 +91,7 @@ def test_the_victim_is_the_first_of_those_who_help(uses: list[tuple[int, int, in
     [
         ("MemoryPressure", replace(WELL, memory_available=60 * MIB), ("memory", 40 * MIB, "100Mi", "60Mi")),
         ("DiskPressure", replace(WELL, disk_available=4 * MIB), ("ephemeral-storage", 6 * MIB, "10Mi", "4Mi")),
-        ("DiskPressure", replace(WELL, inodes_free=1), ("ephemeral-storage", 0, "10Mi", "50Mi")),
+        ("DiskPressure", replace(WELL, inodes_free=1), ("inodes", 49, "50", "1")),
         ("PIDPressure", replace(WELL, processes=980), ("pids", 30, "50", "20")),
     ],
 )

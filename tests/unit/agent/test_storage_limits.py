@@ -76,6 +76,7 @@ async def test_what_directories_take(tmp_path: Path) -> None:
     assert found[str(tmp_path / "with space")] < MIB
     assert str(tmp_path / "missing") not in found
     assert await sizes([]) == {}
+    assert await sizes([str(tmp_path / "a")], inodes=True) == {str(tmp_path / "a"): 2}
 
 
 async def test_a_pod_beyond_its_limit_is_ended_and_its_room_is_free(rig: Any) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol
 
 from corral.agent.eviction.limits import DiskUse, beyond, is_limited
@@ -102,15 +103,14 @@ class Evictor:
 
     async def hold_to_limits(self) -> bool:
         """End pods that are beyond a limit of theirs; whether there was one."""
-        helped = False
-        for tenant in list(self._tenants()):
-            if _lives(tenant) and is_limited(tenant.pod):
-                refused = beyond(tenant.pod, await self._disk_use(tenant))
-                if refused is not None:
-                    await self._end(tenant, refused)
-                    tenant.clear()
-                    helped = True
-        return helped
+        tenants = [tenant for tenant in self._tenants() if _lives(tenant) and is_limited(tenant.pod)]
+        uses = await self._disk_uses(tenants)
+        told = [(tenant, beyond(tenant.pod, use)) for tenant, use in zip(tenants, uses, strict=True)]
+        for tenant, refused in told:
+            if refused is not None:
+                await self._end(tenant, refused)
+                tenant.clear()
+        return any(refused is not None for _, refused in told)
 
     async def relieve(self, condition: str) -> bool:
         """Do what helps most, once; whether anything did."""
@@ -122,7 +122,8 @@ class Evictor:
         if short is None:
             return True
         tenants = [tenant for tenant in self._tenants() if _lives(tenant)]
-        residents = [Resident(tenant.pod, await self._uses(tenant, short)) for tenant in tenants]
+        uses = await self._uses(tenants, short)
+        residents = [Resident(tenant.pod, use) for tenant, use in zip(tenants, uses, strict=True)]
         chosen = victim(residents, short)
         if chosen is None:
             logger.warning("this machine is low on %s, and ending no pod would help", short.resource)
@@ -152,31 +153,42 @@ class Evictor:
         for container in running:
             await wait(tenant.end_of(container.id), self._clock, until - self._clock.monotonic())
 
-    async def _uses(self, tenant: Tenant, short: Shortage) -> dict[str, int]:
-        if short.resource == "ephemeral-storage":
-            use = await self._disk_use(tenant)
-            return {**use.containers, "": sum(use.volumes.values())}
+    async def _uses(self, tenants: Sequence[Tenant], short: Shortage) -> list[dict[str, int]]:
+        """What each one's containers use of what is short; what it uses beside them is under the empty name."""
+        if short.condition == "DiskPressure":
+            found = await self._disk_uses(tenants, inodes=short.resource == "inodes")
+            return [{**use.containers, "": sum(use.volumes.values())} for use in found]
+        return [await self._container_uses(tenant, short.resource) for tenant in tenants]
+
+    async def _container_uses(self, tenant: Tenant, resource: str) -> dict[str, int]:
         uses: dict[str, int] = {}
         for container in _running(tenant):
             usage = await self._runtime.usage(container.id)
             if usage is not None:
-                uses[container.name] = usage.working_set_bytes if short.resource == "memory" else usage.pids
+                uses[container.name] = usage.working_set_bytes if resource == "memory" else usage.pids
         return uses
 
-    async def _disk_use(self, tenant: Tenant) -> DiskUse:
+    async def _disk_uses(self, tenants: Sequence[Tenant], *, inodes: bool = False) -> list[DiskUse]:
+        places = [self._places(tenant) for tenant in tenants]
+        paths = {path for volumes, containers in places for path in (*volumes.values(), *chain(*containers.values()))}
+        found = await sizes(sorted(paths), inodes=inodes)
+        return [
+            DiskUse(
+                {name: sum(found.get(path, 0) for path in held) for name, held in containers.items()},
+                {name: found.get(path, 0) for name, path in volumes.items()},
+            )
+            for volumes, containers in places
+        ]
+
+    def _places(self, tenant: Tenant) -> tuple[dict[str, str], dict[str, set[str]]]:
+        """Where the pod's own volumes are on the disk, and what its containers wrote, and their logs; by name."""
         pod, uid = tenant.pod, tenant.pod["metadata"]["uid"]
-        volumes = {
-            volume["name"]: str(self._layout.volume(uid, volume["name"]))
-            for volume in pod["spec"].get("volumes") or ()
-            if _is_own(volume)
-        }
-        written = [(run.name, self._runtime.written(run.id)) for run in tenant.seen.containers]
-        logs = {run.name: str(self._layout.log(pod, run.name, 0).parent) for run in tenant.seen.containers}
-        found = await sizes([*volumes.values(), *(path for _, path in written), *logs.values()])
-        containers = {name: found.get(path, 0) for name, path in logs.items()}
-        for name, path in written:
-            containers[name] += found.get(path, 0)
-        return DiskUse(containers, {name: found.get(path, 0) for name, path in volumes.items()})
+        named = [volume["name"] for volume in pod["spec"].get("volumes") or () if _is_own(volume)]
+        containers: dict[str, set[str]] = {}
+        for run in tenant.seen.containers:
+            logs = self._layout.log(pod, run.name, run.attempt).parent
+            containers.setdefault(run.name, set()).update((self._runtime.written(run.id), str(logs)))
+        return {name: str(self._layout.volume(uid, name)) for name in named}, containers
 
 
 def _is_own(volume: Obj) -> bool:
@@ -194,16 +206,16 @@ def _running(tenant: Tenant) -> Sequence[Container]:
     return [found for found in tenant.seen.containers if found.state is ContainerState.RUNNING]
 
 
-async def sizes(paths: Sequence[str]) -> dict[str, int]:
-    """Bytes that directories take on their disk, as du(1) counts them, which is a process of its own, off our loop.
+async def sizes(paths: Sequence[str], *, inodes: bool = False) -> dict[str, int]:
+    """Bytes (or files) that directories take on their disk, as du(1) counts them: a process of its own, off our loop.
 
-    What is not there is missing, and so is all that is not counted in time.
+    What is not there is missing, and so is everything if it cannot be counted in time.
     """
     if not paths:
         return {}
     try:
         async with asyncio.timeout(_COUNT_SECONDS):
-            done = await spawn.run(["du", "-sxB1", "--", *paths])
+            done = await spawn.run(["nice", "du", "-sx", "--inodes" if inodes else "-B1", "--", *paths])
     except TimeoutError:
         return {}
     lines = (line.split("\t", 1) for line in done.stdout.decode(errors="surrogateescape").splitlines())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from corral.agent.podstate.model import Rejection
-from corral.agent.problems.pressure import DISK_SHARE, MEMORY_FLOOR, Reading
+from corral.agent.problems.pressure import DISK_SHARE, INODES_SHARE, MEMORY_FLOOR, Reading
 from corral.base.quantities import format_bytes
 from corral.kinds.podspec import amounts, pod_requests, priority, qos_class
 from corral.kinds.taints import Taint, read_tolerations
@@ -54,9 +54,12 @@ def shortage(condition: str, reading: Reading) -> Shortage | None:
     if condition == "MemoryPressure" and reading.memory_short:
         left = format_bytes(0 if reading.pods_over else reading.memory_available)
         return Shortage(condition, "memory", reading.memory_short, format_bytes(MEMORY_FLOOR), left)
-    if condition == "DiskPressure" and (reading.disk_short or reading.few_inodes):
+    if condition == "DiskPressure" and reading.disk_short:
         threshold, left = format_bytes(int(reading.disk * DISK_SHARE)), format_bytes(reading.disk_available)
         return Shortage(condition, "ephemeral-storage", reading.disk_short, threshold, left)
+    if condition == "DiskPressure" and reading.few_inodes:
+        floor = int(reading.inodes * INODES_SHARE)
+        return Shortage(condition, "inodes", floor - reading.inodes_free, str(floor), str(reading.inodes_free))
     if condition == "PIDPressure" and reading.few_processes:
         free, floor = reading.process_limit - reading.processes, reading.process_floor
         return Shortage(condition, "pids", floor - free, str(floor), str(free))
@@ -89,7 +92,7 @@ def rejection(resident: Resident, short: Shortage) -> Rejection:
         used = resident.uses.get(container["name"], 0)
         asked = amounts((container.get("resources") or {}).get("requests")).get(short.resource, 0)
         if used > asked:
-            show = str if short.resource == "pids" else format_bytes
+            show = format_bytes if short.resource in ("memory", "ephemeral-storage") else str
             said += f"Container {container['name']} was using {show(used)}, request is {show(asked)}, "
             said += f"has larger consumption of {short.resource}. "
     return Rejection("Evicted", said, GRACE, disrupted=True)

@@ -52,7 +52,7 @@ class Reading:
     @property
     def few_inodes(self) -> bool:
         # File systems that make inodes as they go say that they have none.
-        return self.inodes > 0 and self.inodes_free < self.inodes * INODES_SHARE
+        return self.inodes_free < int(self.inodes * INODES_SHARE)
 
     @property
     def process_floor(self) -> int:

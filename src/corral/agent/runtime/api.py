@@ -315,7 +315,7 @@ class Runtime(Protocol):
         """The log file was rotated: write to a new one at the same path."""
 
     def written(self, container_id: str) -> str:
-        """The directory on the machine that holds what the container has written to its root."""
+        """The directory on the machine that holds what the container has written to its root, if it is still there."""
 
     def control_groups(self) -> list[str]:
         """Directories of control groups that hold the pods' own, for whoever kills them when the agent is dead."""

@@ -556,7 +556,7 @@ class Containers:
         conmon.reopen_log(self._layout.container(self._find(container_id).record.spec.id))
 
     def written(self, container_id: str) -> str:
-        return str(self._layout.container(self._find(container_id).record.spec.id) / "upper")
+        return str(self._layout.container(container_id) / "upper")
 
     def root(self, container_id: str) -> str:
         return str(self._layout.container(self._find(container_id).record.spec.id) / "root")
