@@ -69,9 +69,9 @@ def test_a_killed_machine_is_off_until_it_is_allowed_or_the_real_one_boots(tmp_p
     fleet = open_fleet(CellConfig(tmp_path), 1, {})
     assert fleet is not None
     (one,) = fleet.machines
-    prepare_data_dir(one.config)
+    prepare_data_dir(fleet.config)
     assert not power.is_off(one)
-    mark = one.config.run_dir / "killed"
+    mark = fleet.config.run_dir / "m1.killed"
     mark.write_text(boot_id())
     assert power.is_off(one)
     mark.write_text("another boot")

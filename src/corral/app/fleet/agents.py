@@ -53,7 +53,8 @@ async def start(fleet: Fleet, machine: Machine) -> float:
         CorralError: it did not become ready; with the agent's last words.
     """
     began = time.monotonic()
-    await links.plug(machine, fleet)
+    async with power.switching(machine):
+        await links.plug(machine, fleet)
     if not running_pid(machine.config):
         arguments = ["join", "--data-dir", str(machine.config.data_dir), "--engine", machine.config.engine]
         # setsid leaves no child of this process behind that nobody waits for.
@@ -62,15 +63,16 @@ async def start(fleet: Fleet, machine: Machine) -> float:
         await asyncio.to_thread(launched.child.wait)
         if not launched.ready:
             raise CorralError(
-                f"cannot start the agent of {machine.name}: {_last_line(launched.said)}",
+                f"cannot start the agent of {machine.name}: {_complaint(launched.said)}",
                 f"see {machine.config.data_dir / 'log' / 'corral.log'}",
             )
     return time.monotonic() - began
 
 
-def _last_line(text: str) -> str:
+def _complaint(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "; ".join(lines[-2:]) if lines else "it ended without a word"
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else "it ended without a word"
 
 
 async def stop(machine: Machine) -> None:

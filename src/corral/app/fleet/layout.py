@@ -39,6 +39,8 @@ class Machine:
     config: CellConfig
     address: str
     gateway: str
+    switch: Path
+    """Where the host keeps whether it is on, out of reach of what happens to its disk."""
     link: str
     """The host's end of its cable; the machine's own is `eth0`."""
 
@@ -79,7 +81,8 @@ class Fleet:
         directory = self.config.data_dir / "machines" / f"m{index}"
         config = CellConfig(directory, node_name=f"m{index}", engine=self.config.engine)
         address = str(ipaddress.IPv4Network(self.subnet)[_FIRST_HOST + index - 1])
-        return Machine(index, config, address, self.gateway, f"veth{self.config.name}{index}")
+        switch = self.config.run_dir / f"m{index}"
+        return Machine(index, config, address, self.gateway, switch, f"veth{self.config.name}{index}")
 
     def find(self, name: str) -> Machine:
         """The machine called `name`.

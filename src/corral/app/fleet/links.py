@@ -42,7 +42,7 @@ async def lay(fleet: Fleet) -> None:
         await _run("ip", "link", "add", bridge, "mtu", str(await _mtu()), "address", mac, "type", "bridge")
     await _run("ip", "address", "replace", f"{fleet.gateway}/{prefix}", "dev", bridge)
     await _run("ip", "link", "set", bridge, "up")
-    await _run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     table = f"ip {bridge}"
     await _nft(
         f"add table {table}\nflush table {table}\n"
@@ -100,7 +100,12 @@ async def plug(machine: Machine, fleet: Fleet) -> None:
     if upstream := _upstream():
         await redirect_names(machine, upstream)
     # Last: only with it the machine counts as plugged in.
-    (machine.config.run_dir / "boot_id").write_text(new_uid() + "\n")
+    try:
+        (machine.config.run_dir / "boot_id").write_text(new_uid() + "\n")
+    except OSError as error:
+        raise CorralError(
+            f"cannot write {error.filename}: {error.strerror}", f"free space on the disk of {machine.name}"
+        ) from error
 
 
 def _upstream() -> str:
@@ -113,7 +118,7 @@ def _upstream() -> str:
 async def redirect_names(machine: Machine, upstream: str) -> None:
     """Send what the machine asks resolvers on its loopback to `upstream`: it reads the host's /etc/resolv.conf."""
     # The kernel sends nothing from a loopback address out unless told to; the rules then give it another one.
-    await _run(*within(machine), "sysctl", "-q", "-w", "net.ipv4.conf.eth0.route_localnet=1")
+    await syscalls.in_new_thread(lambda: _route_loopback(machine))
     await _nft(
         "add table ip names\n"
         "add chain ip names output { type nat hook output priority -100; policy accept; }\n"
@@ -122,6 +127,12 @@ async def redirect_names(machine: Machine, upstream: str) -> None:
         "add rule ip names postrouting ip saddr 127.0.0.0/8 oifname eth0 masquerade\n",
         within(machine),
     )
+
+
+def _route_loopback(machine: Machine) -> None:
+    """Runs in a thread of its own: whose network /proc/sys/net is depends on who opens it."""
+    syscalls.enter_network(machine.namespace)
+    Path("/proc/sys/net/ipv4/conf/eth0/route_localnet").write_text("1")
 
 
 async def unplug(machine: Machine) -> None:

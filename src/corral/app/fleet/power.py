@@ -1,9 +1,12 @@
 """Switching machines of a fleet off, as a power cut does, and freezing them."""
 
+import asyncio
+import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,14 @@ from corral.base.errors import CorralError
 
 _DIE_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.01
+
+
+@asynccontextmanager
+async def switching(machine: Machine) -> AsyncIterator[None]:
+    """Switch a machine on or off one at a time: people, repairs and `up` may do it at once."""
+    with machine.switch.with_suffix(".lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
 
 
 def processes(machine: Machine) -> list[int]:
@@ -48,18 +59,25 @@ async def switch_off(machine: Machine) -> int:
     Raises:
         CorralError: something does not die.
     """
-    _off_mark(machine).write_text(boot_id())
-    if links.is_plugged(machine):
-        await links.pull(machine)
-    killed = _kill(machine)
-    for point in mounts_below(machine.config.agent_dir):
-        # A disk that somebody mounted for the agent stays: it comes back with the machine.
-        if point != os.path.realpath(machine.config.agent_dir):
+    async with switching(machine):
+        _off_mark(machine).write_text(boot_id())
+        if links.is_plugged(machine):
+            await links.pull(machine)
+        killed = _kill(machine)
+        _forget(machine)
+        await links.unplug(machine)
+    return killed
+
+
+def _forget(machine: Machine) -> None:
+    """Take away what a boot does not find."""
+    agent = machine.config.agent_dir
+    for point in mounts_below(agent):
+        # A disk that somebody mounted for the agent comes back with the machine.
+        if point != os.path.realpath(agent):
             unmount(point)
     groups = Cgroups(f"/corral-{machine.config.name}")
     _until(lambda: groups.remove(groups.parent), f"cannot remove the control groups of {machine.name}")
-    await links.unplug(machine)
-    return killed
 
 
 def _kill(machine: Machine) -> int:
@@ -114,7 +132,7 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def _off_mark(machine: Machine) -> Path:
-    return machine.config.run_dir / "killed"
+    return machine.switch.with_suffix(".killed")
 
 
 def _until(done: Callable[[], bool], complaint: str) -> None:
