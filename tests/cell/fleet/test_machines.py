@@ -38,6 +38,11 @@ def test_pods_reach_the_server_and_their_logs_come_back(fleet: Fleet) -> None:
     assert done.stdout.split() == ["reached"]
 
 
+def agent(fleet: Fleet, name: str) -> int:
+    """The process of a machine's agent."""
+    return int(fleet.machine(name).config.pid_file.read_text())
+
+
 def holders(fleet: Fleet, name: str) -> int:
     """How many processes run in containers of a machine."""
     groups = Cgroups(f"/corral-{fleet.machine(name).config.name}")
@@ -59,7 +64,6 @@ def test_what_ran_on_a_dead_and_on_a_frozen_machine_runs_elsewhere_and_never_twi
     fleet.freeze("m3", "--agent-only")
     assert fleet.processes("m2") == []
     assert mounts_below(fleet.machine("m2").config.data_dir) == []
-    assert fleet.ready()["m2"] == "True", "the server learns of it by itself, not from a goodbye"
     moved: dict[str, float] = {}
     while len(moved) < 3:
         seconds, db, web = time.monotonic() - began, fleet.running("db"), fleet.running("web")
@@ -79,22 +83,22 @@ def test_what_ran_on_a_dead_and_on_a_frozen_machine_runs_elsewhere_and_never_twi
 
 
 def test_a_machine_that_is_cut_off_is_given_up_and_comes_back(fleet: Fleet) -> None:
-    agent = fleet.machine("m3").config.pid_file.read_text()
+    before = agent(fleet, "m3")
     fleet.partition("m3", "in")
     until(lambda: fleet.ready()["m3"] == "Unknown", "nobody noticed")
     fleet.heal("m3")
     until(lambda: fleet.ready()["m3"] == "True", "it did not come back")
-    assert fleet.machine("m3").config.pid_file.read_text() == agent
+    assert agent(fleet, "m3") == before
 
 
 def test_machines_go_on_without_the_server_and_the_dead_stay_dead(fleet: Fleet) -> None:
-    spread(fleet, "web", deployment("web", 3, SERVES))
     fleet.kill("m2")
-    before = {name: fleet.processes(name) for name in ("m1", "m3")}
+    before = {name: agent(fleet, name) for name in ("m1", "m3")}
     os.kill(fleet.pid(), signal.SIGINT)
     until(lambda: not fleet.config.pid_file.exists(), "the server does not end")
     assert fleet.up().stdout.count("was killed") == 1
-    assert {name: fleet.processes(name) for name in before} == before
+    assert {name: agent(fleet, name) for name in before} == before
+    assert all(pid in fleet.processes(name) for name, pid in before.items())
     assert fleet.processes("m2") == []
 
 
