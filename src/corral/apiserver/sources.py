@@ -4,7 +4,8 @@ The name of an upload is the SHA-256 of its bytes, so that uploading it twice co
 mistaken for a whole one. It belongs to the namespace that it was sent to: a digest is no secret (it stands in pods
 and events), so knowing it must not open, nor even tell of, what others have sent.
 
-An upload lies on the server that took it. Another server of the cell that is asked for it fetches it from there, once.
+An upload lies on the server that took it and, before it is acknowledged, on one more that lives. Any other server of
+the cell that is asked for it fetches it from there, once.
 """
 
 import asyncio
@@ -34,6 +35,9 @@ class Peers(Protocol):
 
     def source(self, namespace: str, digest: str) -> AbstractAsyncContextManager[AsyncIterator[bytes] | None]:
         """The bytes of an upload that one of them has; None if none has, or can be reached."""
+
+    async def keep(self, namespace: str, digest: str) -> None:
+        """Have one of them fetch an upload from here, if one can."""
 
 
 class Sources:
@@ -95,7 +99,8 @@ class Sources:
         """PUT, GET and HEAD of `/apis/corral.dev/v1/namespaces/{namespace}/sources/{name}`.
 
         A GET with `local=true` is another server's: it is answered from this one's own disk. So is a HEAD, which asks
-        whether to upload: that must not wait for a server that is down.
+        whether to upload: that must not wait for a server that is down. With `keep=true` it is another server's, too:
+        this one is to have a copy.
 
         Raises:
             StatusError: 400, 404, 413.
@@ -105,8 +110,10 @@ class Sources:
             if (request.content_length or 0) > self._limit:
                 raise too_large(self._limit)
             created = await self._store(request.content.iter_chunked(_CHUNK), namespace, name)
+            if self._peers is not None:
+                await self._peers.keep(namespace, name)
             return web.Response(status=201 if created else 200)
-        if request.method == "GET" and "local" not in request.query:
+        if "keep" in request.query or (request.method == "GET" and "local" not in request.query):
             await self.find(namespace, name)
         path = self.path(namespace, name)
         if request.method == "HEAD":

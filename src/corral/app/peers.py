@@ -14,7 +14,9 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS: Final = 3.0
 _SILENT_SECONDS: Final = 30.0
+_COPY_SECONDS: Final = 60.0
 _CHUNK: Final = 1 << 20
+_OK: Final = 200
 
 
 class Peers:
@@ -36,26 +38,36 @@ class Peers:
         Raises:
             OSError: the connection broke midway.
         """
-        path = f"/apis/corral.dev/v1/namespaces/{namespace}/sources/{digest}?local=true"
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
         async with AsyncExitStack() as stack:
-            connector = aiohttp.TCPConnector(ssl=self._trust, socket_factory=guarded)
-            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=timeout))
-            for server in self._others():
-                response = await _get(stack, session, server + path)
-                if response is not None:
-                    yield _chunks(response)
-                    return
-            yield None
+            response = await self._first(stack, timeout, "GET", f"{_path(namespace, digest)}?local=true")
+            yield None if response is None else _chunks(response)
 
+    async def keep(self, namespace: str, digest: str) -> None:
+        """Have one of them fetch an upload from here, if one can; the next best if the first does not answer."""
+        timeout = aiohttp.ClientTimeout(total=_COPY_SECONDS, connect=_CONNECT_SECONDS)
+        async with AsyncExitStack() as stack:
+            await self._first(stack, timeout, "HEAD", f"{_path(namespace, digest)}?keep=true")
 
-async def _get(stack: AsyncExitStack, session: aiohttp.ClientSession, url: str) -> aiohttp.ClientResponse | None:
-    try:
-        response = await stack.enter_async_context(session.get(url))
-    except (aiohttp.ClientError, OSError) as error:
-        _log.warning("cannot ask %s: %s", url, error or type(error).__name__)
+    async def _first(
+        self, stack: AsyncExitStack, timeout: aiohttp.ClientTimeout, method: str, path: str
+    ) -> aiohttp.ClientResponse | None:
+        """The first answer of theirs that is a good one."""
+        connector = aiohttp.TCPConnector(ssl=self._trust, socket_factory=guarded)
+        session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=timeout))
+        for server in self._others():
+            try:
+                response = await stack.enter_async_context(session.request(method, server + path))
+            except (aiohttp.ClientError, OSError) as error:
+                _log.warning("cannot ask %s: %s", server, error or type(error).__name__)
+                continue
+            if response.status == _OK:
+                return response
         return None
-    return response if response.status == 200 else None
+
+
+def _path(namespace: str, digest: str) -> str:
+    return f"/apis/corral.dev/v1/namespaces/{namespace}/sources/{digest}"
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

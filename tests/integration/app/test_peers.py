@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -28,12 +30,14 @@ class Server:
     asked: list[str] = field(default_factory=list)
     gives: bytes | None = None
     breaks: bool = False
+    peer: str = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path_qs)
         if self.gives is None:
             info = request.match_info
-            sources = Sources(self.directory)
+            peers = Peers(lambda: [self.peer], ssl.create_default_context()) if self.peer else None
+            sources = Sources(self.directory, peers)
             return await sources.handle(request, User("system:apiserver"), info["namespace"], info["name"])
         response = web.StreamResponse(headers={"Content-Length": str(len(BODY))})
         await response.prepare(request)
@@ -49,17 +53,15 @@ class Server:
         (place / hashlib.sha256(body).hexdigest()).write_bytes(body)
 
 
-@pytest.fixture
-async def other(tmp_path: Path) -> AsyncIterator[Server]:
-    server = Server(tmp_path / "other")
-
+@asynccontextmanager
+async def served(server: Server) -> AsyncIterator[Server]:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await server.answer(request)
         except StatusError as error:
             return web.Response(status=error.code)
 
-    application = web.Application()
+    application = web.Application(client_max_size=1 << 30)
     application.router.add_route("*", "/apis/corral.dev/v1/namespaces/{namespace}/sources/{name}", answer)
     runner = web.AppRunner(application, shutdown_timeout=0.01)
     await runner.setup()
@@ -67,6 +69,12 @@ async def other(tmp_path: Path) -> AsyncIterator[Server]:
     server.url = "http://{}:{}".format(*runner.addresses[0][:2])
     yield server
     await runner.cleanup()
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[Server]:
+    async with served(Server(tmp_path / "other")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -105,3 +113,21 @@ async def test_what_is_not_whole_is_not_kept(
 async def test_a_server_alone_asks_nobody(tmp_path: Path) -> None:
     with pytest.raises(StatusError):
         await Sources(tmp_path).find("default", DIGEST)
+
+
+async def test_an_upload_is_on_two_servers_when_it_is_acknowledged(other: Server, tmp_path: Path) -> None:
+    async with served(Server(tmp_path / "mine", peer=other.url)) as mine:
+        other.peer = mine.url
+        async with aiohttp.ClientSession() as session:
+            place = f"/apis/corral.dev/v1/namespaces/default/sources/{DIGEST}"
+            assert (await session.put(mine.url + place, data=BODY)).status == 201
+            assert (other.directory / "default" / DIGEST).read_bytes() == BODY
+            assert other.asked == [f"{place}?keep=true"]
+            other.gives = b""
+            assert (await session.put(mine.url + place, data=BODY)).status == 200
+
+
+async def test_an_upload_is_taken_although_no_other_server_lives(tmp_path: Path) -> None:
+    async with served(Server(tmp_path / "mine", peer="http://127.0.0.1:1")) as mine, aiohttp.ClientSession() as session:
+        place = f"/apis/corral.dev/v1/namespaces/default/sources/{DIGEST}"
+        assert (await session.put(mine.url + place, data=BODY)).status == 201
