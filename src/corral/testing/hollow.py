@@ -44,12 +44,15 @@ from corral.app.machine import Ground, Parts, running_machine
 from corral.app.membership import Membership, enrol
 from corral.base import memory
 from corral.base.clock import Clock, SystemClock
+from corral.base.errors import CorralError
 from corral.client.client import Client
 from corral.kinds.podnetwork import SPACE
 from corral.kinds.resources import HOST_SUBNETS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.testing.fake_runtime import FakeImages, FakeProcess, FakeRuntime, Program
+
+logger = logging.getLogger(__name__)
 
 CAPACITY: Final = {"cpu": 32_000, "memory": 128 << 30, "ephemeral-storage": 500 << 30, "pods": 110}
 _ZONES: Final = 10
@@ -100,10 +103,15 @@ class HollowVolumes(VolumeManager):
 
 
 class HollowNetwork:
-    """Hears of all machines' pods, waits until its own have their subnet, and keeps no routes."""
+    """Waits until its pods have their subnet, hears of those of all other machines, and keeps no routes.
 
-    def __init__(self, client: Client, name: str) -> None:
+    It begins to hear of others when all machines of the process are there: a thousand machines that join are a million
+    events, which real ones take in a thousand processes.
+    """
+
+    def __init__(self, client: Client, name: str, complete: asyncio.Event) -> None:
         self._client = client
+        self._complete = complete
         self._name = name
         self._changed: Callable[[], None] = lambda: None
         number = int(name.rpartition("-")[2])
@@ -115,24 +123,34 @@ class HollowNetwork:
         self._changed = changed
 
     async def run(self) -> None:
-        """Follow the HostSubnets of all machines, as a real one does, and forget them."""
+        """Follow the HostSubnets."""
         while True:
             try:
-                listed = await self._client.list(HOST_SUBNETS)
-                for found in listed["items"]:
-                    self._hear(found)
-                version = listed["metadata"]["resourceVersion"]
-                async with self._client.watch(HOST_SUBNETS, resource_version=version) as events:
-                    async for event in events:
-                        self._hear(event.object)
+                if self.trouble:
+                    await self._follow(f"metadata.name={self._name}")
+                    self.settled.set()
+                    self._changed()
+                await self._complete.wait()
+                await self._follow("")
             except (StatusError, OSError):
                 await asyncio.sleep(1.0)
 
-    def _hear(self, subnet: Obj) -> None:
-        if subnet["metadata"].get("name") == self._name and self.trouble:
+    async def _follow(self, selector: str) -> None:
+        """Read on until its own is there, or for as long as the watch lasts."""
+        listed = await self._client.list(HOST_SUBNETS, field_selector=selector, limit=1)
+        self._hear(*listed["items"])
+        version = listed["metadata"]["resourceVersion"]
+        async with self._client.watch(HOST_SUBNETS, resource_version=version, field_selector=selector) as events:
+            if selector and not self.trouble:
+                return
+            async for event in events:
+                self._hear(event.object)
+                if selector and not self.trouble:
+                    return
+
+    def _hear(self, *subnets: Obj) -> None:
+        if any(subnet["metadata"].get("name") == self._name for subnet in subnets):
             self.trouble = ""
-            self.settled.set()
-            self._changed()
 
 
 _FINE: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "ReadonlyFilesystem", "DiskErrors", "OOMStorm")
@@ -180,10 +198,6 @@ class HollowAgent(Agent):
         await super()._live(worker)
 
 
-def _ground(config: CellConfig, client: Client, name: str, clock: Clock, rng: random.Random) -> Ground:
-    return Ground(HollowRuntime(config), HollowNetwork(client, name))
-
-
 def _sources(around: Surroundings) -> Sequence[Source[Any]]:
     return (_Fine(), SkewSource(around.date, around.clock), RuntimeSource(around.runtime))
 
@@ -206,9 +220,14 @@ class Fleet:
     def __init__(self, server: str, token: str, pin: str, directory: Path, pace: float = 100.0) -> None:
         self._server, self._token, self._pin = server, token, pin
         self._directory = directory
-        self._parts = Parts(_ground, partial(HollowAgent, pace=Pace(pace)), _sources)
+        self.complete = asyncio.Event()
+        """To be set when all machines have joined."""
+        self._parts = Parts(self._ground, partial(HollowAgent, pace=Pace(pace)), _sources)
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._joining = asyncio.Semaphore(_TOGETHER)
+
+    def _ground(self, config: CellConfig, client: Client, name: str, clock: Clock, rng: random.Random) -> Ground:
+        return Ground(HollowRuntime(config), HollowNetwork(client, name, self.complete))
 
     async def join(self, number: int) -> None:
         """Return when machine `number` is registered and takes pods.
@@ -227,10 +246,20 @@ class Fleet:
 
     async def _live(self, member: Membership, ready: "asyncio.Future[None]") -> None:
         config = CellConfig(self._directory / member.name, node_name=member.name)
-        await enrol(config.data_dir, member, self._token, self._pin, SystemClock())
+        await self._enrol(config.data_dir, member)
         async with running_machine(config, member, lambda *step: None, self._parts) as machine:
             ready.set_result(None)
             raise await machine.failed()
+
+    async def _enrol(self, directory: Path, member: Membership) -> None:
+        for pause in (1.0, 3.0, 10.0):
+            try:
+                await enrol(directory, member, self._token, self._pin, SystemClock())
+                return
+            except CorralError as error:
+                logger.warning("%s, will retry", error.message)
+                await asyncio.sleep(pause)
+        await enrol(directory, member, self._token, self._pin, SystemClock())
 
     async def die(self, name: str) -> None:
         """End a machine without a goodbye.
@@ -252,10 +281,12 @@ class Fleet:
 
 async def _run(fleet: Fleet, first: int, count: int) -> None:
     began = time.monotonic()
+    memory.settle()
     async with asyncio.TaskGroup() as joins:
         for number in range(first, first + count):
             joins.create_task(fleet.join(number))
     memory.settle()
+    fleet.complete.set()
     print(f"{count} machines ready in {time.monotonic() - began:.1f} s", flush=True)
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
