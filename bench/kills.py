@@ -1,7 +1,7 @@
 """SIGKILL for the server and for the agent, over and over, at random moments: while they start, work, and write.
 
-A real cell: one server process, one process of a joined machine, real containers. Each of the two is killed after a
-random time and started again at once, both at the same time, as often as asked. Meanwhile containers run that write a
+A real cell: one server process, one process of a joined machine, real containers. One of the two, or both, are killed
+and started again at once, as often as asked. Meanwhile containers run that write a
 line to a file of their own when they begin, a client updates objects, and Jobs are run one after the other. At the end:
 
 - restarts: lines too many, of containers that were to run without end or of Jobs (each begins once);
@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,32 +164,35 @@ class Cell:
                         return
                 await asyncio.sleep(0.5)
 
-    async def kill_both(self) -> None:
-        """Both at the same time, each in its own rhythm; clients work meanwhile."""
-        options = self.options
-        async with asyncio.TaskGroup() as tasks:
-            clients = [tasks.create_task(self._write()), tasks.create_task(self._run_jobs())]
-            killers = [
-                tasks.create_task(self._kill(victim, random.Random(f"{options.seed} {victim.name}")))
-                for victim in (self.server, self.agent)
-            ]
-            await asyncio.gather(*killers)
+    async def kill_all(self) -> None:
+        """The one, the other, or both at once, until both were killed often enough; clients work meanwhile."""
+        rng, ends = random.Random(self.options.seed), time.monotonic() + self.options.minutes * 60
+        clients = [asyncio.create_task(self._write()), asyncio.create_task(self._run_jobs())]
+        both = (self.server, self.agent)
+        try:
+            while any(one.kills < self.options.kills for one in both) and time.monotonic() < ends:
+                await self._kill(rng.choice(((self.server,), (self.agent,), both)), rng)
+        finally:
             for client in clients:
                 client.cancel()
+        for client in clients:
+            with suppress(asyncio.CancelledError):
+                await client
 
-    async def _kill(self, victim: Victim, rng: random.Random) -> None:
-        ends = time.monotonic() + self.options.minutes * 60
-        while victim.kills < self.options.kills and time.monotonic() < ends:
-            if rng.random() < _EARLY:
-                await asyncio.sleep(rng.uniform(0.0, _START_SECONDS))
-            else:
+    async def _kill(self, victims: Sequence[Victim], rng: random.Random) -> None:
+        if rng.random() < _EARLY:
+            await asyncio.sleep(rng.uniform(0.0, _START_SECONDS))
+        else:
+            for victim in victims:
                 await until(victim.is_ready)
-                await asyncio.sleep(rng.random())
+            await asyncio.sleep(rng.random())
+        for victim in victims:
             victim.kill()
+        for victim in victims:
             victim.start()
-            if victim.kills % _SAY_EVERY == 0:
-                said = f"{victim.name}: {victim.kills} kills; {self.found.writes} writes, {len(self.found.jobs)} jobs"
-                print(said, file=sys.stderr, flush=True)
+        if self.server in victims and self.server.kills % _SAY_EVERY == 0:
+            said = f"{self.server.kills} and {self.agent.kills} kills, {self.found.writes} writes"
+            print(f"{said}, {len(self.found.jobs)} jobs", file=sys.stderr, flush=True)
 
     async def _write(self) -> None:
         """Count objects up; what is acknowledged is remembered."""
@@ -328,7 +331,7 @@ async def run(cell: Cell) -> dict[str, float]:
     """All kills, and what came of them."""
     await cell.start()
     try:
-        await cell.kill_both()
+        await cell.kill_all()
         return await cell.judge()
     finally:
         await cell.client.close()
