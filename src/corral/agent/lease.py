@@ -30,6 +30,9 @@ _ALONE: Final = Terms(renew=10.0, lease=40, fence=0.0, kill=0.0)
 """Until the server says otherwise: the kubelet's own numbers."""
 _RETRY: Final = Backoff(initial=0.2, maximum=7.0)
 _SOON: Final = 0.1
+_SECOND_PATIENCE: Final = 2.0
+"""How much longer an attempt may take that follows a failed one. It has a connection to make, and were it given up as
+soon as the first, a server that is slow because it has much to do would only get more to do."""
 _ACQUAINTED: Final = 10
 """After so many renewals the server has had the time to say its terms, also when it has just started."""
 
@@ -105,7 +108,7 @@ class LeaseKeeper:
             else:
                 pause = min(every, 1.0) if self._promises and self._renewals < _ACQUAINTED else every
             await self._clock.sleep(min(pause, _RETRY.delay(attempt - 1)) if attempt else pause)
-            attempt = 0 if await self._beat() else attempt + 1
+            attempt = 0 if await self._beat(_SECOND_PATIENCE if attempt else 1.0) else attempt + 1
 
     async def watch_fence(self) -> None:
         """Tell when the fence shuts, for ever."""
@@ -118,14 +121,14 @@ class LeaseKeeper:
             self._told = shut
             await wait(self._changed, self._clock, None if shut else self._fence.left(self._clock.monotonic()))
 
-    async def _beat(self) -> bool:
-        """Renew once and do what follows; whether the server has acknowledged it."""
+    async def _beat(self, patience: float = 1.0) -> bool:
+        """Renew once and do what follows; whether the server has acknowledged it in time."""
         asked, sent = self._asked or _ALONE, self._clock.monotonic()
         self._fence.offer(self._asked if self._promises else None)
         try:
             if self._renewals:
                 self._armed()
-            async with asyncio.timeout(max(1.0, asked.renew)):
+            async with asyncio.timeout(max(1.0, asked.renew) * patience):
                 self._lease = await self._renew(asked)
             await self._renewed(self._lease, sent)
         except (StatusError, OSError) as error:
