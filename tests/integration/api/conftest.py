@@ -53,6 +53,7 @@ class RunningServer:
     pki: Pki | None = None
     tokens: TokenIssuer | None = None
     server: ApiServer | None = None
+    front: HttpFront | None = None
     loop: asyncio.AbstractEventLoop | None = None
     ready: threading.Event = field(default_factory=threading.Event)
     failure: BaseException | None = None
@@ -91,7 +92,7 @@ async def _serve(running: RunningServer, open_store: Callable[[Path], Awaitable[
         front = HttpFront(server, CellAuthenticator(tokens, clock), pki.server_context())
         running.port = await front.start("127.0.0.1", 0)
         stack.push_async_callback(front.stop)
-        running.pki, running.tokens, running.server = pki, tokens, server
+        running.pki, running.tokens, running.server, running.front = pki, tokens, server, front
         running.loop = asyncio.get_running_loop()
         _write_files(running, pki)
         running.ready.set()

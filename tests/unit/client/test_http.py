@@ -11,7 +11,7 @@ from aiohttp import web
 from corral.client.client import Client
 from corral.client.discovery import discover
 from corral.client.http import HttpTransport
-from corral.kinds.resources import CONFIG_MAPS, PODS
+from corral.kinds.resources import CONFIG_MAPS, LEASES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 
@@ -194,3 +194,24 @@ async def test_discovery_prefers_versions_but_loses_no_resource(server: Server, 
     server.handler = handler
     found = {served.resource.path() for served in await discover(client)}
     assert found == {"/api/v1/pods", "/apis/g/v1/things", "/apis/g/v1beta1/olds"}
+
+
+async def test_a_heartbeat_waits_for_no_other_call(server: Server) -> None:
+    busy = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        if "/leases/" not in request.path:
+            await busy.wait()
+        return web.json_response({"metadata": {"name": "m1"}})
+
+    server.handler = slow
+    transport = HttpTransport(server.url, connections=1)
+    client = Client(transport)
+    waiting = [asyncio.create_task(client.get(CONFIG_MAPS, "c", "default")) for _ in range(3)]
+    async with asyncio.timeout(5):
+        await client.get(LEASES, "m1", "kube-node-lease")
+        assert not any(task.done() for task in waiting)
+        assert len([request for request in server.requests if "/configmaps/" in request.path]) <= 1
+        busy.set()
+        await asyncio.gather(*waiting)
+    await transport.close()
