@@ -14,6 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from corral.fleet import words
+from corral.fleet.moves import is_leaving
 from corral.fleet.rules import REMEDIES, PlannedRemedy, Policy, Rule
 from corral.kinds.repairs import FINAL, MOVES, Attempt, Phase, Repair, RepairStatus, Seen, Transition
 from corral.kinds.types import Obj
@@ -22,6 +23,8 @@ RELAPSES: Final = 3
 """So often may the trouble come back during probation; then it has come too often."""
 _RETRY_SECONDS: Final = 5.0
 """Between evictions that budgets refuse."""
+_END_SECONDS: Final = 30.0
+"""What pods get beyond their own grace, before they count as unable to end."""
 _HELD_SECONDS: Final = 300.0
 """A machine that is held back for so long is told of."""
 _TRANSITIONS: Final = 40
@@ -148,15 +151,25 @@ def _cordoned(case: Case, status: RepairStatus, policy: Policy, now: str) -> Ste
         return _work(case, status, "pods stay: there is no other machine to take them", now)
     if not case.leaving:
         return Step(moved_on(replace(status, drained=True), "Drained", "its pods have left", now))
+    asked = [pod for pod in case.leaving if not is_leaving(pod)]
+    if not asked and case.seconds >= max(map(_patience, case.leaving)):
+        # Their budgets have let them go, and a machine as sick as this one may be unable to end them.
+        message = f"{len(case.leaving)} pods were let go and do not end"
+        return Step(moved_on(replace(status, drained=True), "Drained", message, now))
     left = policy.drain_timeout_seconds - case.seconds
     names = ", ".join(sorted(pod["metadata"]["name"] for pod in case.leaving)[:5])
     if left <= 0:
         message = f"{len(case.leaving)} pods have not left within {policy.drain_timeout_seconds} s: {names}"
         return _work(case, status, message, now)
     # The taint `unreachable` moves the pods of a silent machine.
-    evict = [] if case.silent else [pod for pod in case.leaving if not pod["metadata"].get("deletionTimestamp")]
     status = replace(status, message=f"{len(case.leaving)} pods are to leave: {names}")
-    return Step(status, evict, min(left, _RETRY_SECONDS))
+    return Step(status, [] if case.silent else asked, min(left, _RETRY_SECONDS))
+
+
+def _patience(pod: Obj) -> float:
+    """Seconds that a pod that was asked to end may take."""
+    grace = pod["metadata"].get("deletionGracePeriodSeconds")
+    return _END_SECONDS + float(grace if grace is not None else 0)
 
 
 def _drained(case: Case, status: RepairStatus, now: str) -> Step:
@@ -225,8 +238,9 @@ def _begun(case: Case, status: RepairStatus, remedy: PlannedRemedy, policy: Poli
 def _why_not(case: Case, status: RepairStatus, remedy: PlannedRemedy) -> str:
     if REMEDIES[remedy.type].performer == "Agent" and case.silent:
         return "the agent does not answer"
-    if remedy.type in ("Reboot", "Remote") and case.leaving and not case.silent:
-        return f"{len(case.leaving)} pods may not leave the machine"
+    kept = [pod for pod in case.leaving if not is_leaving(pod)]
+    if remedy.type in ("Reboot", "Remote") and kept and not case.silent:
+        return f"{len(kept)} pods may not leave the machine"
     return ""
 
 

@@ -34,6 +34,11 @@ def leaving(pods: Sequence[Obj], pinned: Set[Key], *, silent: bool) -> list[Obj]
     ]
 
 
+def is_leaving(pod: Obj) -> bool:
+    """Whether it was asked to end already."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
 def _is_movable(pod: Obj) -> bool:
     owner = controller_of(pod)
     return owner is not None and owner["kind"] != "DaemonSet" and not _is_mirror(pod)
@@ -69,7 +74,7 @@ class Whereabouts:
 
 def followed(moves: tuple[Move, ...], where: Whereabouts, now: str) -> tuple[Move, ...]:
     """The same pods, with who has left by now and where its work runs."""
-    stay = (pod for pod in where.here if not is_terminal(pod) and not pod["metadata"].get("deletionTimestamp"))
+    stay = (pod for pod in where.here if not is_terminal(pod) and not is_leaving(pod))
     staying = {pod["metadata"]["uid"] for pod in stay}
     known = {move.uid for move in moves} | {(move.namespace, move.to_pod) for move in moves if move.to_pod}
     made = []
@@ -94,7 +99,7 @@ def _heir(move: Move, where: Whereabouts, known: Set[object]) -> Obj | None:
         pod
         for pod in where.managed(move.owner_uid)
         if pod["spec"].get("nodeName") not in (None, "", where.machine)
-        and not pod["metadata"].get("deletionTimestamp")
+        and not is_leaving(pod)
         and (pod["metadata"].get("creationTimestamp") or "") >= where.opened
         and pod["metadata"]["uid"] not in known
         and (move.namespace, pod["metadata"]["name"]) not in known

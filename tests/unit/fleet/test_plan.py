@@ -397,3 +397,37 @@ def test_another_trouble_is_waited_for_anew() -> None:
     assert (made.only().phase, made.only().rule) == ("Suspect", "unreachable")
     made.wait(5)
     assert made.only().phase != "Suspect"
+
+
+def test_pods_that_were_let_go_and_cannot_end_do_not_keep_their_machine_from_a_reboot() -> None:
+    made = cell(3, approvals=frozenset(), drain_timeout_seconds=600)
+    made.pods, made.budget = {"p": pod("p", "m0")}, True
+    made.say("m0", "DiskErrors", "True")
+    made.wait(2)
+    made.wait(3)
+    made.pods["p"]["metadata"] |= {"deletionTimestamp": rfc3339(made.now), "deletionGracePeriodSeconds": 10}
+    made.wait(39)
+    assert made.only().phase == "Cordoned"
+    made.wait(1)
+    made.answer("m0", "Failed")
+    made.settle()
+    assert [(one.remedy, one.state) for one in made.only().attempts] == [
+        ("RestartAgent", "Failed"),
+        ("Reboot", "Requested"),
+    ]
+
+
+def test_a_machine_that_is_removed_is_retired_and_its_successor_is_another_one() -> None:
+    made = cell(3)
+    made.say("m0", "DiskPressure", "True")
+    made.settle()
+    gone = made.nodes.pop("m0")
+    made.settle()
+    (repair,) = made.repairs.values()
+    assert (repair.status.phase, repair.status.quarantine) == ("Retired", False)
+    gone["metadata"]["uid"] = "another"
+    gone["spec"] = {}
+    made.nodes["m0"] = gone
+    made.settle()
+    assert made.only().phase == "Repairing"
+    assert made.taints("m0") == {REPAIR_TAINT}
