@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.scheduler.filters import DomainFilter, Domains
+from corral.scheduler.filters import Domains
 from corral.scheduler.peaks import WIDTH, Layout, Peaks
 from corral.scheduler.podclass import PodClass
 from corral.scheduler.profile import RESOURCES, Profile
-from corral.scheduler.scores import NEVER, DomainScore, ShapeScore
+from corral.scheduler.scores import NEVER, ShapeScore
 from corral.scheduler.snapshot import Rows, Snapshot
 
 _KEPT = 256
@@ -40,9 +40,6 @@ class Candidates:
         self._profile = profile
         self._row_scores = profile.row_scores(pod)
         self._layouts = layouts
-        self._by_domain = [rule for rule in profile.peer_filters if isinstance(rule, DomainFilter)]
-        self._by_row = [rule for rule in profile.peer_filters if not isinstance(rule, DomainFilter)]
-        self._relative = [score for score, _ in profile.peers if isinstance(score, DomainScore)]
         self._peaks: dict[str, Peaks] = {}
         """By the topology of the layout."""
         self._shape = -1, -1
@@ -82,15 +79,15 @@ class Candidates:
     def _domains(self, pod: PodClass) -> Sequence[Domains] | None:
         """Where the pod may go as far as others have a say, if that is a matter of domains, and no score is but that of
         the row itself; else None."""
-        if self._counts or len(self._relative) < len(self._profile.peers):
+        if self._counts or len(self._profile.reticent) < len(self._profile.peers):
             return None
         domains: list[Domains] = []
-        for by_row in self._by_row:
-            if by_row.passes(self._snapshot, pod) is not None:
+        for by_machine in self._profile.by_machine:
+            if by_machine.passes(self._snapshot, pod) is not None:
                 return None
-        for by_domain in self._by_domain:
+        for by_domain in self._profile.by_domain:
             domains += by_domain.domains(self._snapshot, pod)
-        if any(score.matters(self._snapshot, pod, domains) for score in self._relative):
+        if any(score.matters(self._snapshot, pod, domains) for score in self._profile.reticent):
             return None
         return domains
 

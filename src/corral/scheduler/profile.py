@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 from corral.kinds.types import Key
-from corral.scheduler.filters import Filter, RowFilter
+from corral.scheduler.filters import DomainFilter, Filter, RowFilter
 from corral.scheduler.filters.devices import Devices
 from corral.scheduler.filters.node_affinity import NodeAffinity
 from corral.scheduler.filters.node_name import NodeName
@@ -17,7 +18,7 @@ from corral.scheduler.filters.topology_spread import TopologySpread
 from corral.scheduler.filters.unschedulable import Unschedulable
 from corral.scheduler.filters.volumes import VolumeBinding, VolumeUse
 from corral.scheduler.podclass import PodClass
-from corral.scheduler.scores import PeerScore, RowScore, ShapeScore
+from corral.scheduler.scores import DomainScore, PeerScore, RowScore, ShapeScore
 from corral.scheduler.scores.fill import Balanced, LeastAllocated, MostAllocated
 from corral.scheduler.scores.fragmentation import Fragmentation
 from corral.scheduler.scores.images import ImageLocality
@@ -80,6 +81,21 @@ class Profile:
     """Who is decided first. One queue has one order: that of the scheduler's default profile."""
     by_labels: bool = False
     """Whether row filters or row scores look at what a pod is to others, too: its namespace, labels and priority."""
+
+    @cached_property
+    def by_domain(self) -> Sequence[DomainFilter]:
+        """Of `peer_filters`, those that say the same of all machines of a domain."""
+        return tuple(rule for rule in self.peer_filters if isinstance(rule, DomainFilter))
+
+    @cached_property
+    def by_machine(self) -> Sequence[Filter]:
+        """The others of `peer_filters`."""
+        return tuple(rule for rule in self.peer_filters if not isinstance(rule, DomainFilter))
+
+    @cached_property
+    def reticent(self) -> Sequence[DomainScore]:
+        """Of `peers`, those that say when they have nothing to say."""
+        return tuple(score for score, _ in self.peers if isinstance(score, DomainScore))
 
     def row_scores(self, pod: PodClass) -> Sequence[tuple[RowScore, float]]:
         """The scores that placed pods change, for pods like this."""

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.scheduler.filters import DomainFilter
 from corral.scheduler.peaks import WIDTH, Layout, Peaks
 from corral.scheduler.profile import PROFILES, Profile
-from corral.scheduler.scores import NEVER, DomainScore
+from corral.scheduler.scores import NEVER
 from corral.scheduler.scores.images import ImageLocality
 from corral.scheduler.snapshot import Snapshot
 from corral.testing.scheduling import node, pod
@@ -70,9 +69,9 @@ def test_rows_of_a_block_share_their_domain() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_no_rule_of_ours_makes_every_decision_look_at_all_machines(profile: Profile) -> None:
-    assert all(isinstance(score, DomainScore) for score, _ in profile.peers)
-    looking = [rule for rule in profile.peer_filters if not isinstance(rule, DomainFilter)]
-    assert [type(rule).__name__ for rule in looking] == ["VolumeUse"]
+    assert len(profile.reticent) == len(profile.peers)
+    assert [type(rule).__name__ for rule in profile.by_machine] == ["VolumeUse"]
+    assert len(profile.by_domain) == len(profile.peer_filters) - 1
 
 
 def test_an_image_matters_where_enough_machines_have_it() -> None:
