@@ -13,10 +13,13 @@ from corral.cli import terminal
 from corral.cli.session import Session, connected
 from corral.kinds.conditions import is_true
 from corral.kinds.podspec import is_terminal, pod_requests
+from corral.kinds.repairs import QUARANTINE_TAINT, REPAIR_TAINT
 from corral.kinds.resources import NODES, PODS
 from corral.kinds.tables import human_duration
+from corral.kinds.taints import read_taints
 from corral.kinds.types import Obj
 
+_REPAIRS = {QUARANTINE_TAINT: "Quarantined", REPAIR_TAINT: "InRepair"}
 HEADER = ("MACHINE", "STATUS", "CPU", "MEMORY", "PODS", "AGE", "ADDRESS")
 
 
@@ -48,11 +51,13 @@ def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:
     requests = [pod_requests(pod) for pod in here]
     status = node.get("status", {})
     allocatable = status.get("allocatable", {})
+    taints = {taint.key for taint in read_taints(node)}
     born = parse_rfc3339(node["metadata"]["creationTimestamp"])
     return {
         "name": name,
         "ready": is_true(node, "Ready"),
         "cordoned": bool((node.get("spec") or {}).get("unschedulable")),
+        "repair": next((word for key, word in _REPAIRS.items() if key in taints), ""),
         "cpu": {"reserved": sum(r.get("cpu", 0) for r in requests), "allocatable": milli(allocatable.get("cpu", 0))},
         "memory": {
             "reserved": sum(r.get("memory", 0) for r in requests),
@@ -67,10 +72,10 @@ def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:
 def row(entry: dict[str, Any]) -> list[str]:
     """What `machine` found, under `HEADER`."""
     cpu, memory, pods = entry["cpu"], entry["memory"], entry["pods"]
-    state = "Ready" if entry["ready"] else "NotReady"
+    states = ["Ready" if entry["ready"] else "NotReady", "Cordoned" if entry["cordoned"] else "", entry["repair"]]
     return [
         entry["name"],
-        state + (",Cordoned" if entry["cordoned"] else ""),
+        ",".join(filter(None, states)),
         f"{cpu['reserved'] / 1000:.2f}/{cpu['allocatable'] / 1000:g}",
         f"{memory['reserved'] / 2**30:.1f}/{memory['allocatable'] / 2**30:.1f} GiB",
         f"{pods['running']}/{pods['allocatable']}",

@@ -6,8 +6,23 @@ import pytest
 
 from corral.base.errors import CorralError
 from corral.cli.repair import read_rules, row, story
+from corral.cli.status import machine
+from corral.cli.status import row as status_row
 from corral.fleet.rules import default_text
-from corral.kinds.repairs import Attempt, Move, Notice, Repair, RepairStatus, Seen, Told, Transition, read, written
+from corral.kinds.repairs import (
+    QUARANTINE_TAINT,
+    REPAIR_TAINT,
+    Attempt,
+    Move,
+    Notice,
+    Repair,
+    RepairStatus,
+    Seen,
+    Told,
+    Transition,
+    read,
+    written,
+)
 from corral.kinds.types import Obj
 
 NOW = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
@@ -86,3 +101,19 @@ def test_rules_that_cannot_be_followed_are_refused_by_their_field(text: str, sai
         read_rules("rules.yaml", text)
     assert said in error.value.message
     assert "corral repair rules" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("taint", "cordoned", "said"),
+    [
+        ("", False, "NotReady"),
+        (REPAIR_TAINT, False, "NotReady,InRepair"),
+        (REPAIR_TAINT, True, "NotReady,Cordoned,InRepair"),
+        (QUARANTINE_TAINT, False, "NotReady,Quarantined"),
+    ],
+)
+def test_a_machine_says_that_it_is_in_repair(taint: str, cordoned: bool, said: str) -> None:
+    taints = [{"key": taint, "value": "m1-abc", "effect": "NoSchedule"}] if taint else []
+    spec = {"taints": taints, **({"unschedulable": True} if cordoned else {})}
+    node: Obj = {"metadata": {"name": "m1", "creationTimestamp": AT}, "spec": spec, "status": {}}
+    assert status_row(machine(node, []))[1] == said
