@@ -1,9 +1,9 @@
 """What breaks when: a seeded plan of faults that the cell promises to bear. Pure.
 
 Every sort of fault comes once before any comes again, on a target drawn among those that may fail just then. What may
-fail together is what the cell promises to bear together: a minority of the etcd members, all servers but one, two
-machines (three silent ones of a small cell are taken for a broken network: decision 0017). Where a seed is the same, so
-is the plan.
+fail together is what the cell promises to bear together: a minority of the etcd members, all servers but one (or the
+only one), two machines (three silent ones of a small cell are taken for a broken network: decision 0017). Where a seed
+is the same, so is the plan.
 """
 
 import random
@@ -83,6 +83,8 @@ class Inventory:
     sorts: frozenset[Sort] = frozenset(Sort)
     most_machines: int = 2
     """How many may be faulty at once."""
+    least_servers: int = 1
+    """How many stay well; the only one of a cell may fail too: its agents find its port closed, and go on."""
 
     def targets(self, sort: Sort) -> Sequence[str]:
         """What `sort` may hit."""
@@ -94,7 +96,9 @@ class Inventory:
         """How many targets of this tier may be faulty at once."""
         if sort in MACHINE_SORTS:
             return min(self.most_machines, len(self.machines) - 1)
-        return len(self.servers) - 1 if sort in SERVER_SORTS else (len(self.members) - 1) // 2
+        if sort in SERVER_SORTS:
+            return len(self.servers) - self.least_servers
+        return (len(self.members) - 1) // 2
 
 
 def plan(inventory: Inventory, seconds: float, pace: float, rng: random.Random) -> list[Fault]:

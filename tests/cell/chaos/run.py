@@ -59,10 +59,11 @@ class Report:
         ]
 
 
-def run(seed: int, seconds: float, *, pace: float, machines: int, say: Say) -> Report:
-    """Break a cell for so many seconds, a fault every `pace`; the same seed gives the same faults."""
+def run(seed: int, seconds: float, *, pace: float, machines: int, replicated: bool = True, say: Say) -> Report:
+    """Break a cell for so many seconds, a fault every `pace`; the same seed gives the same faults. `replicated`: it has
+    two servers on etcd, otherwise one on SQLite."""
     directory = Path(tempfile.mkdtemp(prefix="x", dir="/tmp"))
-    world = World(directory, machines)
+    world = World(directory, machines, replicated)
     try:
         world.start()
         report = asyncio.run(_Run(world, seed, seconds, pace, say).all())
@@ -95,7 +96,7 @@ class _Run:
         self._say = say
         self._history = History()
         self._mending = defaultdict[str, asyncio.Lock](asyncio.Lock)
-        most = {tier: world.inventory.most(next(iter(tier))) for tier in TIERS}
+        most = {tier: max(0, world.inventory.most(next(iter(tier)))) for tier in TIERS}
         self._limits = {tier: asyncio.Semaphore(count) for tier, count in most.items()}
         self._clients = [Client(load(server.kubeconfig).transport()) for server in world.servers.values()]
 
@@ -122,7 +123,7 @@ class _Run:
             wrong = [f"not healed: {what}" for what in await self._until_well(_SETTLE_SECONDS)]
             healed = self._now() - ended
             wrong += await self._different(users)
-        await read_all(self._clients[1], self._history)
+        await read_all(self._clients[-1], self._history)
         self._history.jobs = [workloads.ended(job) for job in (await self._clients[0].list(JOBS, NAMESPACE))["items"]]
         self._history.journal = workloads.read_journal(self._world.witness, began)
         wrong += violations(self._history)

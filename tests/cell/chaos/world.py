@@ -1,4 +1,5 @@
-"""The real parts, and how each is broken and mended: three etcd members, two servers, machines in network namespaces.
+"""The real parts, and how each is broken and mended: machines in network namespaces; two servers and three members of
+etcd, or one server and SQLite.
 
 Every process is of its own and is hit from outside, as the world hits it. Machines keep their data on small file
 systems, so that a disk can be full without anybody else noticing.
@@ -38,14 +39,17 @@ class World:
 
     directory: Path
     machines: int
+    replicated: bool = True
+    """Two servers on an etcd of three; otherwise one on SQLite."""
     etcd: EtcdCluster = field(init=False)
     servers: dict[str, Server] = field(init=False)
     _disks: list[Path] = field(default_factory=list)
     _busy: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.etcd = EtcdCluster(self.directory / "etcd", 3)
-        self.servers = {name: Server(self.directory / name) for name in ("s1", "s2")}
+        self.etcd = EtcdCluster(self.directory / "etcd", 3 if self.replicated else 0)
+        names = ("s1", "s2") if self.replicated else ("s1",)
+        self.servers = {name: Server(self.directory / name) for name in names}
 
     @property
     def first(self) -> Server:
@@ -63,7 +67,8 @@ class World:
     @property
     def inventory(self) -> Inventory:
         names = [f"m{number}" for number in range(1, self.machines + 1)]
-        return Inventory(names, list(self.servers), [str(number) for number in range(self.etcd.size)])
+        members = [str(number) for number in range(self.etcd.size)]
+        return Inventory(names, list(self.servers), members, least_servers=len(self.servers) - 1)
 
     def data_dir(self, machine: str) -> Path:
         """Of a machine's agent."""
@@ -78,8 +83,10 @@ class World:
         self.etcd.start()
         for name in self.inventory.machines:
             self._mount(name)
-        self.first.up("--store", self.store, "--machines", str(self.machines))
-        self.servers["s2"].up("--join-server", str(self.first.kubeconfig), "--no-agent")
+        options = ("--store", self.store) if self.replicated else ()
+        self.first.up(*options, "--machines", str(self.machines))
+        if self.replicated:
+            self.servers["s2"].up("--join-server", str(self.first.kubeconfig), "--no-agent")
 
     def _mount(self, machine: str) -> None:
         disk, image = self.data_dir(machine), self.directory / f"{machine}.img"
