@@ -1,6 +1,7 @@
 """A cell whose machines are network namespaces of this one: the server here, an agent in each of them."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -21,6 +22,8 @@ from corral.cli.token import issue, withdraw
 from corral.client.client import Client
 
 _TOKEN_SECONDS = 600
+_TURNS = 4
+"""So many agents start at the same time, or more where there are more processors."""
 
 
 @asynccontextmanager
@@ -77,13 +80,16 @@ async def _prepared(fleet: Fleet, machine: Machine, server: str) -> Identity | N
 async def _start(fleet: Fleet, report: Report) -> None:
     """Start the machines; the cell goes on without those that do not start, unless none does."""
     failures: list[CorralError] = []
+    # All at once they would keep the processors from those that run already, and have leases to renew.
+    turns = asyncio.Semaphore(max(_TURNS, len(os.sched_getaffinity(0))))
 
     async def start(machine: Machine) -> None:
         if power.is_off(machine):
             report(machine.name, f"was killed (corral machine heal {machine.name})", 0.0)
             return
         try:
-            seconds = await agents.start(fleet, machine)
+            async with turns:
+                seconds = await agents.start(fleet, machine)
         except CorralError as error:
             failures.append(error)
             report(machine.name, f"does not run: {error.message} (then: corral machine heal {machine.name})", 0.0)
