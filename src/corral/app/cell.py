@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.server import ApiServer
@@ -19,7 +20,7 @@ from corral.app.clock import process_clock
 from corral.app.config import CellConfig, machine_address
 from corral.app.manager import Manager
 from corral.app.peers import Peers
-from corral.app.server import insist, running_server
+from corral.app.server import insist, running_server, write_kubeconfig
 from corral.app.servers import Roster
 from corral.app.snapshots import Snapshots
 from corral.base.clock import Clock
@@ -73,7 +74,8 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         api = await stack.enter_async_context(running_server(config, clock, rng, steps.done))
         server, pki = api.server, api.pki
         host = next(iter(config.addresses), machine_address())
-        roster = Roster(server, pki, f"https://{host}:{api.port}", clock, shared=api.shared)
+        url, tell = f"https://{host}:{api.port}", partial(write_kubeconfig, config, pki, api.port)
+        roster = Roster(server, pki, url, clock, shared=api.shared, changed=tell)
         await insist(roster.tell, clock)
         tasks = await stack.enter_async_context(TaskStack())
         tasks.start(_renew(pki, clock), "certificates")

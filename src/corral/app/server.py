@@ -5,7 +5,7 @@ Everything else of a cell is a client of this part.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -92,7 +92,7 @@ async def running_server(
         front = HttpFront(server, CellAuthenticator(tokens, clock), pki.server_context())
         port = await _listen(front, config)
         stack.push_async_callback(front.stop)
-        _write_kubeconfig(config, pki, port)
+        write_kubeconfig(config, pki, port)
         done("api", config.url(port))
         yield Api(server, pki, dialer, port, shared=not isinstance(address, Path))
 
@@ -147,11 +147,16 @@ async def _listen(front: HttpFront, config: CellConfig) -> int:
         raise cannot_listen(config, error) from error
 
 
-def _write_kubeconfig(config: CellConfig, pki: Pki, port: int) -> None:
+def write_kubeconfig(config: CellConfig, pki: Pki, port: int, servers: Sequence[str] = ()) -> None:
+    """Write the administrator's kubeconfig, with the URLs of all servers where there are several.
+
+    Raises:
+        CorralError: it cannot be written.
+    """
     certificate, key = pki.admin()
     url = config.url(port)
     try:
-        kubeconfig.write(config.kubeconfig, url, pki.ca_pem, certificate, key, "corral")
+        kubeconfig.write(config.kubeconfig, url, pki.ca_pem, certificate, key, "corral", servers=servers)
     except OSError as error:
         raise CorralError(
             f"cannot write {config.kubeconfig}: {error.strerror}", "free space, or remove what is in its place"

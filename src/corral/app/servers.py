@@ -8,7 +8,7 @@ list; one that was not heard of for an hour goes.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,6 +21,7 @@ from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
 from corral.base.clock import Clock, parse_rfc3339, rfc3339_micro
+from corral.base.errors import CorralError
 from corral.client.client import Client
 from corral.kinds.resources import CONFIG_MAPS, LEASES
 from corral.kinds.status import StatusError
@@ -87,14 +88,26 @@ class Roster:
     Args:
         url: where machines reach this server.
         shared: whether other servers may use the same store.
+        changed: hears of the servers when there are others than before.
     """
 
-    def __init__(self, server: ApiServer, pki: Pki, url: str, clock: Clock, *, shared: bool) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        pki: Pki,
+        url: str,
+        clock: Clock,
+        *,
+        shared: bool,
+        changed: Callable[[Sequence[str]], None] = lambda servers: None,
+    ) -> None:
         self.url = url
         self._server = server
         self._pki = pki
         self._clock = clock
         self._shared = shared
+        self._changed = changed
+        self._told: list[str] = []
         user = User("system:apiserver", (MASTERS,))
         self._client = Client(InProcessTransport(server, user), field_manager="corral")
 
@@ -112,7 +125,7 @@ class Roster:
             await self._clock.sleep(_RENEW_SECONDS)
             try:
                 await self.tell()
-            except (StatusError, OSError) as error:
+            except (StatusError, OSError, CorralError) as error:
                 _log.warning("cannot tell where this server is, will retry: %s", error)
 
     async def tell(self) -> None:
@@ -128,6 +141,10 @@ class Roster:
         for peer in self._peers():
             if peer not in heard:
                 await self._forget(peer)
+        servers = [peer.url for peer in heard]
+        if servers != self._told:
+            self._changed(servers)
+            self._told = servers
         found = self._server.core.find(CONFIG_MAPS, INFO_NAMESPACE, INFO)
         data = self._info(found or {}, heard, now)
         if found is None:

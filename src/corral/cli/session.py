@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -14,11 +14,12 @@ import click
 from corral.base.errors import CorralError
 from corral.cli import terminal
 from corral.client.client import Client
-from corral.client.kubeconfig import load
+from corral.client.kubeconfig import Access, load
 from corral.kinds.status import StatusError
 from corral.wire.sockets import guarded
 
 DEFAULT_DATA_DIR = Path("/var/lib/corral")
+_ANSWER_SECONDS = 2.0
 EXIT_CORRAL = 125
 """Docker's code for "the error is ours, not the program's"."""
 
@@ -97,21 +98,36 @@ async def connect(kubeconfig: str | None, data_dir: str | None, namespace: str |
         raise CorralError(f"cannot read {path}: no such file", "start a cell with `corral up`, or name its --data-dir")
     access = load(path)
     context = access.ssl_context()
-    transport = access.transport()
     headers = {"Authorization": f"Bearer {access.token}"} if access.token else {}
     connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True, socket_factory=guarded)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     try:
-        async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as http:
-            client = Client(transport, field_manager="corral")
-            yield Session(client, access.server, http, namespace or access.namespace)
+        async with AsyncExitStack() as stack:
+            http = aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout)
+            await stack.enter_async_context(http)
+            access = replace(access, server=await _answering(http, access))
+            transport = access.transport()
+            stack.push_async_callback(transport.close)
+            yield Session(Client(transport, field_manager="corral"), access.server, http, namespace or access.namespace)
     except (aiohttp.ClientConnectorError, ConnectionError) as error:
         raise CorralError(
             f"cannot reach the cell at {access.server}: {error}",
             "start it with `corral up`, or choose another with --data-dir or --kubeconfig",
         ) from error
-    finally:
-        await transport.close()
+
+
+async def _answering(http: aiohttp.ClientSession, access: Access) -> str:
+    """The first server that answers at all; the one that the kubeconfig names if it is the only one, or none does."""
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+    for server in (access.server, *access.others) if access.others else ():
+        try:
+            async with http.get(f"{server}/livez", timeout=timeout):
+                if server != access.server:
+                    terminal.note(f"{access.server} does not answer; using {server}")
+                return server
+        except (aiohttp.ClientError, OSError):
+            continue
+    return access.server
 
 
 def connected(

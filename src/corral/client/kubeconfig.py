@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from corral.client.http import HttpTransport
 
 
+SERVERS = "corral.dev/servers"
+"""Extension of a cluster: the URLs of all servers of the cell. kubectl keeps it and goes by `server` alone."""
+
+
 class KubeconfigError(CorralError):
     """A kubeconfig that cannot be used; the message names the file and the field."""
 
@@ -41,6 +45,8 @@ class Access:
     certificate_pem: str = ""
     key_pem: str = ""
     token: str = ""
+    others: tuple[str, ...] = ()
+    """More servers of the same cell."""
 
     def __repr__(self) -> str:
         return f"Access(server={self.server!r}, namespace={self.namespace!r}, context={self.context!r})"
@@ -178,6 +184,7 @@ class _Merged:
             certificate_pem=certificate,
             key_pem=key,
             token=user_reader.token(),
+            others=tuple(url for url in _servers(cluster) if url != server),
         )
 
     def _entry(self, kind: str, name: str, named_by: str) -> tuple[Path, Mapping[str, Any]]:
@@ -188,6 +195,16 @@ class _Merged:
                 f"cannot find {kind} {name!r}, which {named_by} names", f"{kind}s that are defined: {known}"
             )
         return found
+
+
+def _servers(cluster: Mapping[str, Any]) -> list[str]:
+    """What the extension says; whatever cannot be understood is somebody else's."""
+    extensions = cluster.get("extensions")
+    for item in extensions if isinstance(extensions, list) else ():
+        if isinstance(item, dict) and item.get("name") == SERVERS:
+            urls = item.get("extension")
+            return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
+    return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,36 @@
 """Writes a kubeconfig: how kubectl and every other client find the cell and prove who they are."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from corral.apiserver.auth.files import write_private
+from corral.client.kubeconfig import SERVERS
 from corral.kinds.types import Obj
 
 
 def write(
-    path: Path, server: str, ca_pem: bytes, cert_pem: bytes, key_pem: bytes, cluster_name: str, user: str = "admin"
+    path: Path,
+    server: str,
+    ca_pem: bytes,
+    cert_pem: bytes,
+    key_pem: bytes,
+    cluster_name: str,
+    user: str = "admin",
+    *,
+    servers: Sequence[str] = (),
 ) -> None:
-    """Write the file whole, with mode 0600. `server` is a URL such as https://127.0.0.1:6443.
+    """Write the file whole, with mode 0600. `server` is a URL such as https://127.0.0.1:6443, `servers` those of all.
 
     Raises:
         OSError: it cannot be written.
     """
     document = config(server, ca_pem, cert_pem, key_pem, cluster_name, user)
+    if len(servers) > 1:
+        extension = {"name": SERVERS, "extension": list(servers)}
+        document["clusters"][0]["cluster"]["extensions"] = [extension]
     write_private(path, yaml.safe_dump(document, sort_keys=False).encode())
 
 
