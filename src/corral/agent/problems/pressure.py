@@ -5,7 +5,7 @@ Beyond the machine's own memory, what its pods may have together counts (the kub
 machine that was told to be smaller than it is shows pressure when its pods use more than that.
 
 A condition outlasts what caused it by less than the kubelet's five minutes: where there are few machines, one that
-takes no pods is felt.
+takes no pods is felt. A disk that was emptied counts as such at once.
 """
 
 import os
@@ -55,6 +55,12 @@ class Reading:
         return self.inodes_free < int(self.inodes * INODES_SHARE)
 
     @property
+    def much_disk(self) -> bool:
+        """Twice as much as must be there is."""
+        enough = self.disk_available >= 2 * self.disk * DISK_SHARE
+        return enough and self.inodes_free >= 2 * int(self.inodes * INODES_SHARE)
+
+    @property
     def process_floor(self) -> int:
         """How many more processes there must at least be able to be."""
         return int(self.process_limit * _PIDS_SHARE)
@@ -72,7 +78,7 @@ def judge(samples: Sequence[Sample[Reading]], now: float) -> tuple[Finding, ...]
 def _one(aspect: "_Aspect", samples: Sequence[Sample[Reading]], now: float) -> Finding:
     acute = aspect.bad(samples[-1].value)
     sample = persists(samples, aspect.bad, now, hold=aspect.hold)
-    if sample is None:
+    if sample is None or aspect.over(samples[-1].value):
         return Finding(aspect.type, False, *aspect.well, acute)
     reason, said = aspect.ill
     return Finding(aspect.type, True, reason, f"{said}: {aspect.words(sample.value)}", acute)
@@ -112,6 +118,8 @@ class _Aspect:
     ill: tuple[str, str]
     well: tuple[str, str]
     hold: float
+    over: Callable[[Reading], bool] = lambda reading: False
+    """When it is so well again that nothing need be held."""
 
 
 _ASPECTS: Final = (
@@ -130,6 +138,7 @@ _ASPECTS: Final = (
         ("KubeletHasDiskPressure", "kubelet has disk pressure"),
         ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         hold=15.0,
+        over=lambda reading: reading.much_disk,
     ),
     _Aspect(
         "PIDPressure",

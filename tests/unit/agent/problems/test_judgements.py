@@ -80,9 +80,18 @@ def test_exactly_at_the_threshold_is_well_and_a_file_system_without_inodes_too()
     assert ill(pressure.judge(over_time(edge), 0.0)) == set()  # type: ignore[arg-type]
 
 
-def test_what_is_held_is_not_acute() -> None:
-    held = pressure.judge(over_time(replace(WELL, disk_available=0), WELL), 5.0)  # type: ignore[arg-type]
-    assert [(one.trouble, one.acute) for one in held if one.type == "DiskPressure"] == [(True, False)]
+def disk_pressure(*available: int) -> tuple[bool | None, bool]:
+    """Whether it is said, and whether it is acute, after the last of so many MiB."""
+    samples = over_time(*(replace(WELL, disk_available=mib * MIB) for mib in available))
+    found = pressure.judge(samples, samples[-1].at)  # type: ignore[arg-type]
+    return next((one.trouble, one.acute) for one in found if one.type == "DiskPressure")
+
+
+def test_what_is_held_is_not_acute_and_a_disk_that_was_emptied_is_not_held() -> None:
+    assert disk_pressure(0) == (True, True)
+    assert disk_pressure(0, 15) == (True, False)
+    assert disk_pressure(0, 15, 15, 15, 15) == (False, False)
+    assert disk_pressure(0, 20) == (False, False)
 
 
 def test_conntrack() -> None:
