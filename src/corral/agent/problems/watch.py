@@ -12,7 +12,7 @@ from corral.base.errors import CorralError
 logger = logging.getLogger(__name__)
 
 _MOST_SAMPLES: Final = 1000
-_FIRST_SECONDS: Final = 1.0
+_FIRST_SECONDS: Final = 0.5
 _SAME_SECONDS: Final = 300.0
 """How long a message is kept while its condition stays: figures in it would have the Node written at each look."""
 
