@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.kinds_ops.schemas import DEPLOYMENT
 
-from corral.kinds.patch import strategic_merge_patch
+from corral.kinds.patch import copied, strategic_merge_patch
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 
@@ -76,7 +76,7 @@ def test_retain_keys() -> None:
     # From the same page: "Notes on the strategic merge patch using the retainKeys strategy".
     original = {"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}}
     change = {"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}
-    assert strategic_merge_patch(DEPLOYMENT, original, change) == {"spec": {"strategy": {"type": "Recreate"}}}
+    assert strategic_merge_patch(DEPLOYMENT, copied(original), change) == {"spec": {"strategy": {"type": "Recreate"}}}
     with pytest.raises(StatusError) as refusal:
         strategic_merge_patch(DEPLOYMENT, original, {"spec": {"strategy": {"$retainKeys": [], "type": "Recreate"}}})
     assert refusal.value.code == 400
@@ -86,7 +86,7 @@ def test_lists_of_scalars() -> None:
     original = {"metadata": {"finalizers": ["a", "b", "c"]}}
 
     def after(change: Obj) -> Any:
-        return strategic_merge_patch(DEPLOYMENT, original, {"metadata": change})["metadata"].get("finalizers")
+        return strategic_merge_patch(DEPLOYMENT, copied(original), {"metadata": change})["metadata"].get("finalizers")
 
     assert after({"finalizers": ["d", "b"]}) == ["d", "a", "b", "c"]
     assert after({"$deleteFromPrimitiveList/finalizers": ["b", "x"]}) == ["a", "c"]

@@ -38,14 +38,14 @@ class PatchSchema(Protocol):
 
 
 def strategic_merge_patch(schema: PatchSchema | None, obj: Obj, patch: Any) -> Obj:
-    """`obj` with `patch` merged in as `schema` says; the result shares nothing with the arguments.
+    """`obj` with `patch` merged in as `schema` says. `obj` is used up; the result shares nothing with `patch`.
 
     Raises:
         StatusError: 400, a directive or a list is malformed, or an item lacks its merge key.
     """
     if not isinstance(patch, dict):
         raise bad_request("cannot apply the strategic merge patch: it must be a JSON object")
-    merged: Obj = _mapping(schema, copied(obj), copied(patch))
+    merged: Obj = _mapping(schema, obj, copied(patch))
     return merged
 
 
