@@ -37,7 +37,7 @@ def quick(fleet: Fleet) -> Iterator[Fleet]:
         {"name": "odd", "condition": "TestTrouble", "timeoutSeconds": 0, "drain": True},
     ]
     rules[0]["remedies"], rules[1]["remedies"] = remedies("Remote"), remedies("RestartAgent", "Reboot")
-    spec = {"probationSeconds": 0, "rules": rules}
+    spec = {"maxInRepair": 2, "probationSeconds": 0, "rules": rules}
     policy = {"kind": "RepairPolicy", "metadata": {"name": "default"}, "spec": spec}
     switch = [sys.executable, "-m", "corral", "machine", "heal", "{machine}", "--data-dir", str(fleet.data_dir)]
     write_commands(fleet.data_dir / "repair.yaml", remote=switch)
@@ -59,44 +59,44 @@ def tried(status: dict[str, Any]) -> list[tuple[str, str]]:
     return [(one["remedy"], one["state"]) for one in status.get("attempts", ())]
 
 
-def test_a_dead_machine_is_switched_on_again_and_takes_pods(quick: Fleet) -> None:
+def make_odd(fleet: Fleet, machine: str, status: str) -> None:
+    said = {"type": "TestTrouble", "status": status, "reason": "Test", "message": "odd"}
+    patch = json.dumps({"status": {"conditions": [said]}})
+    fleet.kubectl("patch", "node", machine, "--subresource=status", "--type=strategic", "-p", patch)
+
+
+def test_a_dead_machine_is_switched_on_again_while_an_odd_one_gets_a_new_agent_and_reboots(
+    quick: Fleet, tmp_path: Path
+) -> None:
+    odd, script = quick.machine("m3"), tmp_path / "reboot.sh"
+    path = os.environ.get("PYTHONPATH", "")
+    script.write_text(REBOOT.format(path=path, python=sys.executable, data_dir=quick.data_dir))
+    outside = ["nsenter", f"--net=/proc/{os.getpid()}/ns/net"]
+    write_commands(odd.config.data_dir / "repair.yaml", reboot=["setsid", "--fork", *outside, "sh", str(script)])
+    boot, agent = quick.get("node", "m3")["status"]["nodeInfo"]["bootID"], odd.config.pid_file.read_text()
     quick.kubectl("apply", "-f", "-", stdin=deployment("web", 3, SLEEPS))
     until(lambda: len(quick.running("web")) == 3, "the pods do not run")
-    lost = [name for name, machine in quick.running("web").items() if machine == "m2"]
+    lost = {name for name, machine in quick.running("web").items() if machine == "m2"}
+
     began = time.monotonic()
     quick.kill("m2")
+    make_odd(quick, "m3", "True")
+    until(lambda: ("RestartAgent", "Succeeded") in tried(repair_of(quick, "m3")), "the agent was not restarted")
+    assert odd.config.pid_file.read_text() == agent, "whoever supervises it sees the same process"
+    until(lambda: ("Reboot", "Succeeded") in tried(repair_of(quick, "m3")), "the machine was not rebooted")
+    make_odd(quick, "m3", "False")
     until(lambda: repair_of(quick, "m2").get("phase") == "Healthy", "m2 was not repaired")
     print(f"\na dead machine is back after {time.monotonic() - began:.1f} s")
+
     status = repair_of(quick, "m2")
     assert tried(status) == [("Remote", "Succeeded")]
     assert [one["phase"] for one in status["transitions"]] == [
         *("Suspect", "Cordoned", "Drained", "Repairing", "Probation", "Healthy")
     ]
     moved = {one["pod"]: one["toMachine"] for one in status["moved"]}
-    assert set(moved) == set(lost)
+    assert lost <= set(moved)
     assert "m2" not in moved.values()
-    assert quick.ready()["m2"] == "True"
     assert not quick.get("node", "m2")["spec"].get("taints")
-
-
-def test_an_agent_is_restarted_and_then_its_machine_rebooted(quick: Fleet, tmp_path: Path) -> None:
-    machine, script = quick.machine("m3"), tmp_path / "reboot.sh"
-    path = os.environ.get("PYTHONPATH", "")
-    script.write_text(REBOOT.format(path=path, python=sys.executable, data_dir=quick.data_dir))
-    outside = f"--net=/proc/{os.getpid()}/ns/net"
-    write_commands(
-        machine.config.data_dir / "repair.yaml", reboot=["setsid", "--fork", "nsenter", outside, "sh", str(script)]
-    )
-    boot = quick.get("node", "m3")["status"]["nodeInfo"]["bootID"]
-    agent = machine.config.pid_file.read_text()
-    said = {"type": "TestTrouble", "status": "True", "reason": "Test", "message": "odd"}
-    patch = ["patch", "node", "m3", "--subresource=status", "--type=strategic", "-p"]
-    quick.kubectl(*patch, json.dumps({"status": {"conditions": [said]}}))
-
-    until(lambda: ("RestartAgent", "Succeeded") in tried(repair_of(quick, "m3")), "the agent was not restarted")
-    assert machine.config.pid_file.read_text() == agent, "whoever supervises it sees the same process"
-    until(lambda: ("Reboot", "Succeeded") in tried(repair_of(quick, "m3")), "the machine was not rebooted")
+    until(lambda: repair_of(quick, "m3").get("phase") == "Healthy", "the repair of m3 did not end")
     assert quick.get("node", "m3")["status"]["nodeInfo"]["bootID"] != boot
-    quick.kubectl(*patch, json.dumps({"status": {"conditions": [{**said, "status": "False"}]}}))
-    until(lambda: repair_of(quick, "m3").get("phase") == "Healthy", "the repair did not end")
     assert "Reboot  Succeeded" in quick.corral("repair", "show", "m3").stdout
