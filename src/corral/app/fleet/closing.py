@@ -24,6 +24,9 @@ async def close(fleet: Fleet, grace: float, *, keep_containers: bool) -> int:
     await asyncio.gather(*(agents.stop(machine) for machine in fleet.machines))
     plugged = [machine for machine in fleet.machines if links.is_plugged(machine)]
     stopped = await asyncio.gather(*(_stop_containers(machine, grace) for machine in plugged))
+    for machine in plugged:
+        # An agent that was being started when we came, and the watchman.
+        power.kill_all(machine)
     await remove_visitor(fleet.bridge)
     await links.tear(fleet)
     for machine in fleet.machines:

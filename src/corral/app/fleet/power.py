@@ -63,7 +63,7 @@ async def switch_off(machine: Machine) -> int:
         _off_mark(machine).write_text(boot_id())
         if links.is_plugged(machine):
             await links.pull(machine)
-        killed = _kill(machine)
+        killed = kill_all(machine)
         _forget(machine)
         await links.unplug(machine)
     return killed
@@ -80,7 +80,12 @@ def _forget(machine: Machine) -> None:
     _until(lambda: groups.remove(groups.parent), f"cannot remove the control groups of {machine.name}")
 
 
-def _kill(machine: Machine) -> int:
+def kill_all(machine: Machine) -> int:
+    """SIGKILL every process of the machine; gives how many there were.
+
+    Raises:
+        CorralError: something does not die.
+    """
     killed: set[int] = set()
 
     def all_dead() -> bool:
