@@ -117,7 +117,7 @@ def plan(inventory: Inventory, seconds: float, pace: float, rng: random.Random) 
             faults.append(fault)
         if fault is not None:
             deck.pop()
-            at += rng.uniform(0.5, 1.5) * pace
+            at = round(at + rng.uniform(0.5, 1.5) * pace, 2)
         else:
             at += 0.5
 
@@ -132,4 +132,4 @@ def _draw(sort: Sort, inventory: Inventory, at: float, faults: Sequence[Fault], 
     long = sort in MACHINE_SORTS and sort != Sort.KILL_AGENT and rng.random() < 2 / 3
     lasts = rng.uniform(*(_LONG if long else _SHORT))
     shifts = sort in (Sort.SHIFT_AGENT_CLOCK, Sort.SHIFT_SERVER_CLOCK)
-    return Fault(round(at, 2), sort, rng.choice(free), round(lasts, 2), rng.choice(_SHIFTS) if shifts else 0.0)
+    return Fault(at, sort, rng.choice(free), round(lasts, 2), rng.choice(_SHIFTS) if shifts else 0.0)

@@ -61,7 +61,8 @@ async def start(fleet: Fleet, machine: Machine) -> float:
         command = ("setsid", "--fork", *links.within(machine))
         launched = await asyncio.to_thread(detach.launch, machine.config, arguments, command)
         await asyncio.to_thread(launched.child.wait)
-        if not launched.ready:
+        # `up` and `heal` may both have found it not running: the one that came second has what it wanted.
+        if not launched.ready and not running_pid(machine.config):
             raise CorralError(
                 f"cannot start the agent of {machine.name}: {_complaint(launched.said)}",
                 f"see {machine.config.data_dir / 'log' / 'corral.log'}",
