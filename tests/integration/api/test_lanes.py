@@ -62,7 +62,7 @@ def test_many_writes_delay_neither_reads_nor_heartbeats(api: RunningServer) -> N
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta},
         )
         ask(other, "/api/v1/namespaces")
-        lease = {
+        lease: dict[str, object] = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": "m1", "namespace": "kube-node-lease"},
