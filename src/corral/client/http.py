@@ -5,7 +5,6 @@ length. Whatever goes wrong below HTTP becomes an `OSError`, as the seam demands
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -23,6 +22,7 @@ from corral.wire.sockets import guarded
 
 _CONNECT_SECONDS: Final = 10.0
 _CALL_SECONDS: Final = 60.0
+_HEARTBEAT_SECONDS: Final = 10.0
 _KEEPALIVE: Final = ((socket.SO_KEEPALIVE, 1),)
 _KEEPALIVE_TCP: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 """A silent watch finds out within 30 s that its peer is gone, as client-go's HTTP/2 pings do."""
@@ -56,6 +56,7 @@ class HttpTransport:
         self._server_name = server_name or None
         self._connect_seconds = connect_seconds
         self._limit = asyncio.Semaphore(connections)
+        self._going: set[asyncio.Task[ApiResponse]] = set()
         self._opened: aiohttp.ClientSession | None = None
         self._reading: dict[aiohttp.ClientResponse, float] = {}
 
@@ -77,26 +78,40 @@ class HttpTransport:
         Raises:
             OSError: the server could not be reached, or the connection broke.
         """
+        if not request.path.startswith(HEARTBEATS):
+            async with self._limit:
+                return await self._perform(request, _CALL_SECONDS)
+        # Its caller gives a heartbeat up soon and sends another one. Were the connection closed with it, a server that
+        # is slow would be asked for a TLS handshake each time, which is more work than the heartbeat.
+        going = asyncio.create_task(self._perform(request, _HEARTBEAT_SECONDS), name="heartbeat")
+        self._going.add(going)
+        going.add_done_callback(self._gone)
+        return await asyncio.shield(going)
+
+    def _gone(self, going: "asyncio.Task[ApiResponse]") -> None:
+        self._going.discard(going)
+        if not going.cancelled():
+            going.exception()  # whoever asked may not be there any more
+
+    async def _perform(self, request: ApiRequest, seconds: float) -> ApiResponse:
         headers = {"Accept": request.accept}
         if request.body:
             headers["Content-Type"] = request.content_type
-        timeout = aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=self._connect_seconds)
-        urgent = request.path.startswith(HEARTBEATS)
-        async with contextlib.nullcontext() if urgent else self._limit:
-            try:
-                async with self._session().request(
-                    request.method,
-                    self._url(request),
-                    data=request.body or None,
-                    headers=headers,
-                    timeout=timeout,
-                    server_hostname=self._server_name,
-                ) as response:
-                    date = response.headers.get("Date", "")
-                    with self._read(response):
-                        return ApiResponse(response.status, await response.read(), response.content_type, date)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise self._unreachable(error) from error
+        timeout = aiohttp.ClientTimeout(total=seconds, connect=self._connect_seconds)
+        try:
+            async with self._session().request(
+                request.method,
+                self._url(request),
+                data=request.body or None,
+                headers=headers,
+                timeout=timeout,
+                server_hostname=self._server_name,
+            ) as response:
+                date = response.headers.get("Date", "")
+                with self._read(response):
+                    return ApiResponse(response.status, await response.read(), response.content_type, date)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
 
     @asynccontextmanager
     async def watch(self, request: ApiRequest) -> AsyncIterator[AsyncIterator[WatchEvent]]:
@@ -171,6 +186,9 @@ class HttpTransport:
         """Close all connections; whoever waits for an answer or an event gets an OSError."""
         # A session that is closed leaves the readers of its answers waiting (aiohttp 3.14).
         self.hang_up(float("inf"))
+        for going in self._going:
+            going.cancel()
+        await asyncio.gather(*self._going, return_exceptions=True)
         if self._opened is not None:
             await self._opened.close()
 

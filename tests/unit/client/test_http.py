@@ -215,3 +215,27 @@ async def test_a_heartbeat_waits_for_no_other_call(server: Server) -> None:
         busy.set()
         await asyncio.gather(*waiting)
     await transport.close()
+
+
+async def test_a_heartbeat_that_is_given_up_keeps_its_connection(server: Server) -> None:
+    answer = asyncio.Event()
+    connections: list[object] = []
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        connections.append(request.transport)
+        await answer.wait()
+        return web.json_response({"metadata": {"name": "m1"}})
+
+    server.handler = slow
+    transport = HttpTransport(server.url)
+    client = Client(transport)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await client.get(LEASES, "m1", "kube-node-lease")
+    answer.set()
+    while transport._going:
+        await asyncio.gather(*transport._going)
+    await client.get(LEASES, "m1", "kube-node-lease")
+    assert len(connections) == 2
+    assert connections[0] is connections[1]
+    await transport.close()
