@@ -98,12 +98,19 @@ def crasher(flags: Path) -> str:
     return json.dumps({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "crasher"}, "spec": spec})
 
 
+def starts_told(cell: Cell, name: str) -> int:
+    """How many starts of a pod's container events tell of."""
+    selector = f"reason=Started,involvedObject.name={name}"
+    return sum(event["count"] for event in cell.get("events", "--field-selector", selector)["items"])
+
+
 def test_a_short_absence_moves_and_restarts_nothing(own_cell: Cell, joined: Joined, tmp_path: Path) -> None:
     """And while there is no server, machines start again what fails; all of it is told when there is one."""
     own_cell.kubectl("apply", "-f", "-", stdin=workloads())
     own_cell.kubectl("apply", "-f", "-", stdin=crasher(tmp_path))
     until(lambda found: set(found) == {"statefulset", "deployment"}, lambda: where(own_cell))
     own_cell.kubectl("wait", "--for=condition=Ready", "pod/crasher", "--timeout=30s")
+    until(lambda count: count == 1, lambda: starts_told(own_cell, "crasher"))
     before = {pod["metadata"]["uid"] for pod in own_cell.get("pods")["items"]}
     os.kill(joined.pid, signal.SIGKILL)
     own_cell.corral("join", "--data-dir", str(joined.directory), "--detach")
@@ -125,6 +132,4 @@ def test_a_short_absence_moves_and_restarts_nothing(own_cell: Cell, joined: Join
     assert int(gone) <= parse_rfc3339(crashed["state"]["running"]["startedAt"]).timestamp() < back
     assert own_cell.kubectl("logs", "crasher", "--previous").stdout == "began\nended\n"
     assert own_cell.kubectl("logs", "crasher").stdout == "began\n"
-    started = "reason=Started,involvedObject.name=crasher"
-    counts = lambda: [event["count"] for event in own_cell.get("events", "--field-selector", started)["items"]]  # noqa: E731
-    until(lambda found: sum(found) == 2, counts)
+    until(lambda count: count == 2, lambda: starts_told(own_cell, "crasher"))
