@@ -10,7 +10,7 @@ from aiohttp import web
 
 from corral.client import failover
 from corral.client.client import Client
-from corral.client.failover import PATIENCE_SECONDS, FailoverTransport
+from corral.client.failover import FailoverTransport
 from corral.client.http import HttpTransport
 from corral.kinds.resources import CONFIG_MAPS, PODS
 from corral.kinds.status import StatusError
@@ -19,6 +19,14 @@ from corral.kinds.types import Obj
 NOBODY = "http://127.0.0.1:1"
 MAP: Obj = {"metadata": {"name": "a", "namespace": "default"}}
 BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"1"}}}\n'
+
+
+PATIENCE = 0.15
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "PATIENCE_SECONDS", PATIENCE)
 
 
 class Server:
@@ -125,7 +133,7 @@ async def test_a_frozen_server_is_given_up_with_all_that_hangs_on_it(
         first.frozen = True
         hanging = asyncio.create_task(client.create(CONFIG_MAPS, MAP))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS + 0.05):
+            async with asyncio.timeout(PATIENCE + 0.05):
                 await said(client)
         async with asyncio.timeout(1):
             with pytest.raises(OSError):
@@ -145,7 +153,7 @@ async def test_a_call_that_its_caller_soon_abandons_says_nothing_of_the_server(
     client = open_(first.url, second.url)
     first.frozen = True
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
+        async with asyncio.timeout(PATIENCE / 3):
             await said(client)
     assert client.transport.current == first.url  # type: ignore[attr-defined]
 
@@ -159,7 +167,7 @@ async def test_calls_that_are_abandoned_one_after_the_other_count_together(
         for _ in range(2):
             first.frozen = True
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(PATIENCE_SECONDS * 0.55):
+                async with asyncio.timeout(PATIENCE * 0.55):
                     await said(client)
             first.frozen = False
             if answers:
@@ -213,7 +221,7 @@ async def test_the_only_server_is_never_given_up(start: Start, open_: Callable[.
         await anext(events)
         first.frozen = True
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS + 0.05):
+            async with asyncio.timeout(PATIENCE + 0.05):
                 await said(client)
         waiting = asyncio.ensure_future(anext(events))
         assert not (await asyncio.wait({waiting}, timeout=0.05))[0]
@@ -236,8 +244,7 @@ async def test_servers_that_are_learned_are_tried_and_the_current_one_is_kept(
 async def test_watches_from_before_an_outage_are_broken_when_it_is_over(
     start: Start, open_: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failover, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(failover, "OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr(failover, "OUTAGE_SECONDS", 2 * PATIENCE)
     only = await start("only")
     client = open_(only.url)
     async with client.watch(PODS, "default") as before:
@@ -245,7 +252,7 @@ async def test_watches_from_before_an_outage_are_broken_when_it_is_over(
         only.frozen = True
         for _ in range(2):
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.15):
+                async with asyncio.timeout(PATIENCE * 1.5):
                     await said(client)
         only.frozen = False
         async with client.watch(PODS, "default") as after:
