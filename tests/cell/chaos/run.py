@@ -151,6 +151,7 @@ class _Run:
         async with self._tier(planned), self._mending[planned.target]:
             began = self._now()
             self._say(str(planned))
+            # A run that is broken off meanwhile leaves it to the world's stop to mend.
             mend = await asyncio.to_thread(self._world.begin, planned)
             try:
                 await asyncio.sleep(max(0.0, began + planned.lasts - self._now()))

@@ -103,6 +103,7 @@ class World:
 
     def stop(self) -> dict[str, set[str]]:
         """End everything; what it left behind on the machine."""
+        self._thaw()
         for server in reversed(self.servers.values()):
             server.corral("down", "-t", "1", check=False, timeout=120)
         self.etcd.stop()
@@ -111,6 +112,12 @@ class World:
         left |= {name: leftovers(Cell(self.data_dir(name))) for name in self.inventory.machines}
         found = {f"{name}: {kind}": what for name, kinds in left.items() for kind, what in kinds.items()}
         return {**found, **({"busy disks": self._busy} if self._busy else {})}
+
+    def _thaw(self) -> None:
+        """What a run that was broken off left frozen could not be told to end."""
+        for target in (*self.servers, *self.inventory.machines):
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(self.pid(target), signal.SIGCONT)
 
     def _unmount(self) -> None:
         """A disk that something still uses is told among what is left, and let go."""
