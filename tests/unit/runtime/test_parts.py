@@ -173,6 +173,24 @@ def test_profiles_are_compiled_once(tmp_path: Path) -> None:
     assert filters.compiled({"defaultAction": "SCMP_ACT_UNKNOWN"}) is None
 
 
+TRIES = """\
+Id 358259664:
+     |-- 10.94.92.0
+        /24 universe UNICAST
+Main:
+  +-- 0.0.0.0/0 3 0 6
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     |-- 192.0.2.0
+        /24 link UNICAST
+Local:
+  +-- 0.0.0.0/0 3 0 6
+     +-- 127.0.0.0/8 2 0 2
+        |-- 127.0.0.0
+           /8 host LOCAL
+        |-- 127.255.255.255
+           /32 link BROADCAST
+"""
 ROUTES = """Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT
 eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
 eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
@@ -183,6 +201,13 @@ def test_routes_are_read() -> None:
     assert network.parse_routes(ROUTES) == [
         ("eth0", ipaddress.IPv4Network("0.0.0.0/0")),
         ("eth0", ipaddress.IPv4Network("192.0.2.0/24")),
+    ]
+
+
+def test_routes_of_other_tables_count() -> None:
+    assert network.parse_destinations(TRIES) == [
+        ipaddress.IPv4Network("10.94.92.0/24"),
+        ipaddress.IPv4Network("192.0.2.0/24"),
     ]
 
 

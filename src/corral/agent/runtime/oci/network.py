@@ -79,6 +79,18 @@ def parse_routes(table: str) -> list[tuple[str, ipaddress.IPv4Network]]:
     return routes
 
 
+def parse_destinations(tries: str) -> list[ipaddress.IPv4Network]:
+    """Where the routes of all tables lead (/proc/net/fib_trie), but for the default: cells have tables of their own."""
+    found, base = [], ""
+    for line in tries.splitlines():
+        match line.split():
+            case ["|--", base]:
+                pass
+            case [length, _, "UNICAST", *_] if length != "/0":
+                found.append(ipaddress.IPv4Network(base + length))
+    return found
+
+
 def choose(cell: str, machine: str = "") -> NetworkConfig:
     """A bridge name and a subnet for `cell` that collide with nothing on this machine now.
 
@@ -92,7 +104,7 @@ def choose(cell: str, machine: str = "") -> NetworkConfig:
     mtu = min([1500, *map(_mtu, uplinks)])
     if own:
         return NetworkConfig(name, str(own[0]), mtu)
-    taken = [network for interface, network in routes if network.prefixlen]
+    taken = parse_destinations(Path("/proc/thread-self/net/fib_trie").read_text())
     return NetworkConfig(name, first_free(f"{cell} {machine}", taken), mtu, assigned=False)
 
 
