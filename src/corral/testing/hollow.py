@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
-import uvloop
+from corral.wire.loops import run
 
 from corral.agent.agent import Agent
 from corral.agent.problems.api import Finding, Sample, Source
@@ -310,7 +310,7 @@ def main(server: str, token: str, pin: str, machines: int, first: int, at_once: 
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     with TemporaryDirectory(prefix="corral-hollow-", dir=directory) as place:
-        uvloop.run(_run(Fleet(server, token, pin, Path(place), at_once), first, machines))
+        run(_run(Fleet(server, token, pin, Path(place), at_once), first, machines))
 
 
 if __name__ == "__main__":
