@@ -40,9 +40,8 @@ def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
 
             stopped = asyncio.run(close(fleet, grace, keep_containers=keep_containers))
         elif not keep_containers and config.agent_dir.exists():
-            from corral.wire.loops import run
-
             from corral.app.containers import stop_all
+            from corral.wire.loops import run
 
             stopped = run(stop_all(config, grace))
     except CorralError as error:

@@ -27,7 +27,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
-from corral.wire.loops import run
 
 from corral.agent.agent import Agent
 from corral.agent.problems.api import Finding, Sample, Source
@@ -52,6 +51,7 @@ from corral.kinds.resources import HOST_SUBNETS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.testing.fake_runtime import FakeImages, FakeProcess, FakeRuntime, Program
+from corral.wire.loops import run
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """An event loop that does not cry over connections which nobody wants any more.
 
-When a connection is given up in the middle of its TLS handshake (a timeout, a cancel), uvloop may close it below its TLS
-protocol, which does not hear of that and writes to the closed connection what its handshake has left (see also
+When a connection is given up in the middle of its TLS handshake (a timeout, a cancel), uvloop may close it below its
+TLS protocol, which does not hear of that and writes to the closed connection what its handshake has left (see also
 MagicStack/uvloop#506 and #685). The error reaches nobody but the loop's exception handler, which would log a traceback.
 Under a slow server there are many, and all of them mean "closed, as you wished".
 """
