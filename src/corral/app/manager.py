@@ -107,8 +107,13 @@ class Manager:
         from corral.fleet.all import controllers as fleet_controllers
         from corral.machinery.runner import Runner, installed_controllers
 
+        store = self._server.core.store
         own = controllers(
-            ca_pem=self._pki.ca_pem.decode(), sign=self._pki.sign_request, health=self._health, sole=not self._shared
+            ca_pem=self._pki.ca_pem.decode(),
+            sign=self._pki.sign_request,
+            health=self._health,
+            sole=not self._shared,
+            refused=lambda: store.refused,
         )
         repairs = fleet_controllers(lambda: host_commands(self._data_dir).remote)
         every = [*own, *queue_controllers(self.queues), *repairs, *installed_controllers()]

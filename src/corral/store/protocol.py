@@ -88,6 +88,10 @@ class Full(CorralError):
     """The disk is full: the write was not made and reads go on."""
 
 
+class Broken(CorralError):
+    """The disk fails: the store takes no more writes until it is opened anew; reads go on."""
+
+
 Filing: TypeAlias = Callable[[Entry], str]
 """What an entry is filed under: a pure function of its value. It is asked once for each entry, however many list or
 watch by it."""
@@ -124,6 +128,10 @@ class Store(Protocol):
     @property
     def compacted(self) -> int:
         """Revisions below this one cannot be listed or watched from."""
+
+    @property
+    def refused(self) -> float:
+        """When a write last found no room on the disk, in monotonic seconds; minus infinity if none has."""
 
     async def create(self, key: str, value: bytes, memo: Any = None) -> Entry | Conflict:
         """Write a key that must not exist; `memo` is what readers may find in `Entry.memo`, or nothing."""

@@ -1,5 +1,6 @@
 """What the stores of one process share: reads, watches, and the step from a write to a change."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -54,6 +55,7 @@ class State:
         self._index = Index()
         self._watchers = Watchers()
         self._compaction = CompactionClock(policy)
+        self.refused = -math.inf
 
     @property
     def revision(self) -> int:
