@@ -10,8 +10,8 @@ from .plan import Sort
 from .run import run
 
 _SEED: Final = 8066
-"""Its plan has every sort of fault in 30 s; a machine stands still, and the disks of a server and of a member of etcd are
-full, for longer than it takes to notice."""
+"""Its plan has every sort of fault in 30 s; a machine stands still, and the disks of a server and of a member of etcd
+are full, for longer than it takes to notice."""
 
 
 @pytest.mark.timeout(240)
