@@ -41,9 +41,7 @@ async def _check(directory: Path) -> None:
     assert await _greeted(port, tls) == ("kubernetes-admin", True)
     server.close()
     stranger = Pki.open(directory / "other", hosts=[])
-    server = await asyncio.get_running_loop().create_server(
-        _Greeter, "127.0.0.1", 0, ssl=stranger.server_context()
-    )
+    server = await asyncio.get_running_loop().create_server(_Greeter, "127.0.0.1", 0, ssl=stranger.server_context())
     try:
         await _greeted(server.sockets[0].getsockname()[1], tls)
         raise AssertionError("the session of one server opened another one")
