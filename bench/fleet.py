@@ -38,6 +38,7 @@ from corral.kinds import conditions
 from corral.kinds.resources import CONFIG_MAPS, DEPLOYMENTS, NODES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj, Resource
+from corral.testing.ending import end_as_by_ctrl_c
 from submit import calibrate, deployment, percentile, pod_spec, until_ready
 
 _PAUSE = 0.2
@@ -51,11 +52,14 @@ class Processes:
     def __init__(self, directory: Path, profile: str) -> None:
         self._directory = directory
         arguments = ["up", "--no-agent", "--port", "0", "--data-dir", str(directory / "c"), "--health-profile", profile]
-        self._cell = _start("corral", *arguments)
-        _read_until(self._cell, "cell ready")
-        self.server = psutil.Process(self._cell.pid)
         self.kubeconfig = directory / "c" / "kubeconfig"
         self._hollow: list[subprocess.Popen[str]] = []
+        self._cell = _start("corral", *arguments)
+        self.server = psutil.Process(self._cell.pid)
+
+    def wait(self) -> None:
+        """Return when the cell is ready."""
+        _read_until(self._cell, "cell ready")
 
     def join(self, machines: int, processes: int, at_once: int) -> float:
         """Start the machines; seconds until the last one was ready."""
@@ -280,9 +284,11 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=30.0, metavar="S", help="how long to watch a cell at rest")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    end_as_by_ctrl_c()
     directory = Path(tempfile.mkdtemp(prefix="corral-fleet-"))
     processes = Processes(directory, options.profile)
     try:
+        processes.wait()
         figures = uvloop.run(measure(processes, options))
     finally:
         processes.end()
