@@ -6,6 +6,7 @@ is needed. A server that does not know it any more makes a whole handshake.
 """
 
 import ssl
+from contextlib import suppress
 from typing import Any
 
 
@@ -38,7 +39,9 @@ class ResumingContext(ssl.SSLContext):
 
     def _session(self, host: str | None) -> ssl.SSLSession | None:
         newest = self._newest.pop(host, None)
-        session = newest.session if newest is not None else None
-        if session is not None and session.has_ticket:
-            self._sessions[host] = session
+        if newest is not None:
+            with suppress(ValueError):  # within its handshake, it has a session that cannot be copied yet
+                session = newest.session
+                if session is not None and session.has_ticket:
+                    self._sessions[host] = session
         return self._sessions.get(host)
