@@ -18,9 +18,9 @@ from corral.kinds.resources import CONFIG_MAPS, DEPLOYMENTS, JOBS, NODES, PODS, 
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj, Resource
 
+from ..leaks import leaks
 from . import workloads
 from .client import NAMESPACE, Users, flood, read_all, wall_clock
-from .leaks import leaks
 from .model import Figures, History, figures, violations
 from .plan import TIERS, Fault, Sort, plan
 from .world import World
