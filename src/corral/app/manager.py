@@ -3,6 +3,9 @@
 With several servers on one store, each of them follows everything and one acts: the one that holds a lease. All of a
 leader's writes are fenced: the store refuses those of a leader that has been replaced without knowing it. A server that
 loses the lease lets go of all it assumed and stands by again.
+
+This module imports all of them. Who starts a server does so before it listens: importing keeps the loop from answering,
+and what listens and does not answer looks to machines like a server that may have given them up.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import MASTERS, Pki
@@ -21,19 +24,22 @@ from corral.app.config import CellConfig
 from corral.app.repair import host_commands
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
+from corral.batch.all import controllers as queue_controllers
+from corral.batch.controller import QueueController
 from corral.client.api import ApiRequest, ApiResponse, Transport, WatchEvent
 from corral.client.client import Client
+from corral.controllers.all import controllers, user_of
+from corral.fleet.all import controllers as fleet_controllers
 from corral.kinds.health import PROFILES
 from corral.kinds.status import unavailable
 from corral.machinery.leases import QUICK, LeaderElection
+from corral.machinery.runner import Runner, installed_controllers
+from corral.scheduler import plugins
+from corral.scheduler.planner import Planner
+from corral.scheduler.profile import Profile
+from corral.scheduler.scheduler import Scheduler
 from corral.store.fence import FENCE, Fence
 from corral.store.protocol import Entry, Store, Unavailable
-
-if TYPE_CHECKING:
-    from corral.batch.controller import QueueController
-    from corral.scheduler.planner import Planner
-    from corral.scheduler.profile import Profile
-    from corral.scheduler.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +67,6 @@ class Manager:
         *,
         shared: bool,
     ) -> None:
-        from corral.scheduler import plugins
-
         self._server = server
         self._pki = pki
         self._clock = clock
@@ -102,11 +106,6 @@ class Manager:
                 _log.warning("another server leads now; this one stands by")
 
     async def _follow(self, active: asyncio.Event | None) -> None:
-        from corral.batch.all import controllers as queue_controllers
-        from corral.controllers.all import controllers
-        from corral.fleet.all import controllers as fleet_controllers
-        from corral.machinery.runner import Runner, installed_controllers
-
         store = self._server.core.store
         own = controllers(
             ca_pem=self._pki.ca_pem.decode(),
@@ -141,10 +140,6 @@ class Manager:
             self._fence = None
 
     def _make_scheduler(self, active: asyncio.Event | None) -> None:
-        from corral.batch.controller import QueueController
-        from corral.scheduler.planner import Planner
-        from corral.scheduler.scheduler import Scheduler
-
         self.queues = QueueController()
         client = self._client("system:kube-scheduler", manager="kube-scheduler")
         self.scheduler = Scheduler(
@@ -154,8 +149,6 @@ class Manager:
         self.planner = Planner(self.scheduler, controllers)
 
     def _controller_client(self, name: str) -> Client:
-        from corral.controllers.all import user_of
-
         return self._client(user_of(name), "system:serviceaccounts", "system:serviceaccounts:kube-system", manager=name)
 
     def _client(self, user: str, *groups: str, manager: str) -> Client:
@@ -171,7 +164,7 @@ class _Lost(Exception):
     """The lease is somebody else's."""
 
 
-def _choose(config: CellConfig, profiles: "Mapping[str, Profile]") -> "Profile":
+def _choose(config: CellConfig, profiles: Mapping[str, Profile]) -> Profile:
     profile = profiles.get(config.scheduler_profile)
     if profile is None:
         raise CorralError(
