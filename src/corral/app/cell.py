@@ -84,7 +84,7 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         if api.shared:
             tasks.start(roster.run(), "servers")
         tasks.start(Snapshots(config.data_dir / "backups", server.core.store, clock).run(), "backups")
-        manager = Manager(config, server, pki, clock, rng, shared=api.shared)
+        manager = Manager(config, server, pki, clock, rng, shared=api.shared, url=url)
         tasks.start(manager.run(), "manager")
         if manager.plugins:
             steps.done("plug-ins", ", ".join(manager.plugins))

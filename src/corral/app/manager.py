@@ -31,6 +31,7 @@ from corral.client.client import Client
 from corral.controllers.all import controllers, user_of
 from corral.fleet.all import controllers as fleet_controllers
 from corral.kinds.health import PROFILES
+from corral.kinds.servers import MANAGER_LEASE, identity
 from corral.kinds.status import unavailable
 from corral.machinery.leases import QUICK, LeaderElection
 from corral.machinery.runner import Runner, installed_controllers
@@ -43,7 +44,6 @@ from corral.store.protocol import Entry, Store, Unavailable
 
 _log = logging.getLogger(__name__)
 
-LEASE: Final = "corral-manager"
 _TERM_KEY: Final = "/corral.dev/terms/manager"
 
 
@@ -66,6 +66,7 @@ class Manager:
         rng: random.Random,
         *,
         shared: bool,
+        url: str,
     ) -> None:
         self._server = server
         self._pki = pki
@@ -75,7 +76,7 @@ class Manager:
         self._health = PROFILES[config.health_profile]
         self._data_dir = config.data_dir
         host_commands(config.data_dir)  # a fault in it is said now, not in an emergency
-        self._identity = f"{config.machine}_{secrets.token_hex(4)}"
+        self._identity = identity(url, secrets.token_hex(4))
         installed = plugins.load()
         self.plugins = installed.titles
         """What users' packages add to the scheduler."""
@@ -125,7 +126,7 @@ class Manager:
     async def _lead(self, active: asyncio.Event) -> None:
         """Act as soon as we hold the lease; return when we have lost it."""
         client = Client(InProcessTransport(self._server, User("system:apiserver", (MASTERS,))))
-        election = LeaderElection(client, LEASE, self._identity, self._clock, timing=QUICK)
+        election = LeaderElection(client, MANAGER_LEASE, self._identity, self._clock, timing=QUICK)
         await election.acquire()
         try:
             self._fence = await begin_term(self._server.core.store, self._identity)
