@@ -1,8 +1,8 @@
 """Objects of one template: what the walks over a spec come to is worked out once for all specs that read the same.
 
-Ten thousand pods of a Deployment bring ten thousand equal specs. Pruning, defaulting and validating one is a function
-of its schema and its bytes, so the latest are remembered. Only what is sound is: a spec of which anything is to be said
-goes the long way each time.
+Ten thousand pods of a Deployment bring ten thousand equal specs, and a controller that leaves their names to the server
+even sends the same bytes ten thousand times. Pruning, defaulting and validating is a function of schema and bytes, so
+the latest are remembered. Only what is sound is: an object of which anything is to be said goes the long way each time.
 """
 
 from collections.abc import Collection
@@ -11,14 +11,42 @@ from typing import Final
 
 import orjson
 
+from corral.apiserver import metadata as meta
+from corral.apiserver.context import JSON, Call
+from corral.apiserver.decoding import JSON_TYPES, decode_object, expect_kind, media_type
 from corral.apiserver.rendering import encode_ordered
 from corral.kinds.kind import Kind
 from corral.kinds.schema.base import Schema
 from corral.kinds.status import StatusError
-from corral.kinds.types import Obj
+from corral.kinds.types import Obj, Resource
 
 _KEPT: Final = 512
 _SPEC: Final = frozenset({"spec"})
+# Only of objects that the server is to name there are many that read the same.
+_UNNAMED: Final = b'"generateName"'
+
+
+def again(kind: Kind, call: Call) -> Obj | None:
+    """What the body of a create comes to, pruned and defaulted, if nothing is wrong with it and others have sent the
+    same; None if it must go the long way."""
+    if _UNNAMED not in call.body or kind.custom or media_type(call.content_type) not in JSON_TYPES:
+        return None
+    known = _known(kind.schema, kind.resource, call.body)
+    return None if known is None else orjson.loads(known)
+
+
+@lru_cache(_KEPT)
+def _known(schema: Schema, resource: Resource, body: bytes) -> bytes | None:
+    duplicates: list[str] = []
+    try:
+        obj = decode_object(body, JSON, duplicates=duplicates)
+        expect_kind(obj, resource)
+        meta.shape(obj)
+        complaints = duplicates or schema.prune(obj)
+    except StatusError:
+        return None
+    schema.default(obj)
+    return None if complaints or schema.validate(obj) else orjson.dumps(obj)
 
 
 def settle(kind: Kind, obj: Obj) -> Collection[str]:

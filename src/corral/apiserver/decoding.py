@@ -8,12 +8,12 @@ import yaml
 
 from corral.apiserver import yaml_documents
 from corral.kinds.status import bad_request, unsupported_media_type
-from corral.kinds.types import Obj
+from corral.kinds.types import Obj, Resource
 
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes; kube-apiserver's own limit for a request body."""
 _PROTOBUF = "application/vnd.kubernetes.protobuf"
-_JSON_TYPES = frozenset({"application/json", "", "text/json", "application/merge-patch+json"})
+JSON_TYPES = frozenset({"application/json", "", "text/json", "application/merge-patch+json"})
 _YAML_TYPES = frozenset({"application/yaml", "text/yaml", "application/x-yaml", "application/apply-patch+yaml"})
 
 
@@ -29,7 +29,7 @@ def decode(body: bytes, content_type: str, *, duplicates: list[str] | None = Non
         StatusError: 400 with the position of the mistake; 415 for a content type that is neither JSON nor YAML.
     """
     media = media_type(content_type)
-    if media in _JSON_TYPES:
+    if media in JSON_TYPES:
         return _decode_json(body, duplicates)
     if media in _YAML_TYPES:
         return yaml_documents.load(body, duplicates)
@@ -54,6 +54,19 @@ def decode_object(body: bytes, content_type: str, *, duplicates: list[str] | Non
     if not isinstance(value, dict):
         raise bad_request(f"the body must be an object, not {_kind_of(value)}")
     return value
+
+
+def expect_kind(obj: Obj, resource: Resource) -> None:
+    """Fill in kind and apiVersion if they are missing; 400 if they are another kind's."""
+    given = obj.get("apiVersion") or resource.api_version
+    if given != resource.api_version:
+        raise bad_request(
+            f"the API version in the data ({given}) does not match the expected API version ({resource.api_version})"
+        )
+    given = obj.get("kind") or resource.kind
+    if given != resource.kind:
+        raise bad_request(f"the kind in the data ({given}) does not match the expected kind ({resource.kind})")
+    obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
 
 
 def _kind_of(value: object) -> str:

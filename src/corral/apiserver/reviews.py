@@ -9,8 +9,7 @@ from corral.apiserver.auth.api import Attributes, Authorizer, User
 from corral.apiserver.auth.tokens import TokenIssuer
 from corral.apiserver.context import Context, Reply
 from corral.apiserver.core import Core
-from corral.apiserver.decoding import decode_object
-from corral.apiserver.writing import expect_kind
+from corral.apiserver.decoding import decode_object, expect_kind
 from corral.kinds.status import StatusError, bad_request
 from corral.kinds.types import Obj
 
@@ -41,7 +40,7 @@ class Reviews:
     def _answering(self, answer: Callable[[Context, Obj], Obj]) -> Handler:
         async def handle(core: Core, ctx: Context) -> Reply:
             review = decode_object(ctx.call.body, ctx.call.content_type)
-            expect_kind(review, ctx.kind)
+            expect_kind(review, ctx.kind.resource)
             meta.shape(review)
             # For the types of what is asked; what the schema does not know is not asked.
             ctx.kind.schema.prune(review)

@@ -6,7 +6,8 @@ falls behind it gets 410 and lists again.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -14,11 +15,12 @@ import orjson
 from corral.apiserver.context import Context
 from corral.apiserver.core import Core
 from corral.apiserver.options import ListOptions
-from corral.apiserver.rendering import Rendered
+from corral.apiserver.rendering import Rendered, read
 from corral.apiserver.selecting import Selection
+from corral.kinds.selectors import field_text
 from corral.kinds.status import StatusError, gone
 from corral.kinds.types import Obj
-from corral.store.protocol import Change, Compacted, Topic, Watch
+from corral.store.protocol import Change, Compacted, Filing, Topic, Watch
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 BOOKMARK_SECONDS = 60.0
@@ -72,7 +74,7 @@ class Watching:
         else:
             self._show_end = bool(initial and options.bookmarks)
         if initial or after == 0:
-            entries, after = core.store.current(prefix, only)
+            entries, after = core.store.current(prefix)
             if initial:
                 items = core.render_all(self.ctx.kind, entries)
                 matches = self._selection.matches
@@ -88,7 +90,10 @@ class Watching:
         kind, namespace, name = self.ctx.kind, self.ctx.namespace, self._selection.name
         if name and (namespace or not kind.resource.namespaced):
             return self.core.key(kind, namespace, name), None
-        return self.core.prefix(kind, namespace), self._selection.topic(self.core, self.ctx)
+        prefix, exact = self.core.prefix(kind, namespace), self._selection.exact
+        if exact is None or self.core.stored(kind) is not kind.resource:
+            return prefix, None
+        return prefix, Topic(_filing(exact.path), exact.value)
 
     def close(self) -> None:
         """End the watch."""
@@ -185,6 +190,17 @@ class Bookmarks:
         """End."""
         if self._timer is not None:
             self._timer.cancel()
+
+
+@lru_cache(maxsize=64)
+def _filing(path: str) -> Filing:
+    """Files changes by the field at `path`, as it is and as it was."""
+
+    def values(change: Change) -> Collection[str]:
+        now = field_text(read(change.entry), path)
+        return (now,) if change.previous is None else {now, field_text(read(change.previous), path)}
+
+    return values
 
 
 def with_revision(rendered: Rendered, revision: int) -> Rendered:

@@ -16,7 +16,7 @@ from corral.apiserver.admission.api import Review
 from corral.apiserver.context import Context
 from corral.apiserver.conversion import convert
 from corral.apiserver.core import Core
-from corral.apiserver.decoding import decode_object
+from corral.apiserver.decoding import decode_object, expect_kind
 from corral.apiserver.options import IGNORE, STRICT, WriteOptions
 from corral.apiserver.rendering import Rendered, encode, encode_ordered, unrevised
 from corral.kinds.apply import track
@@ -58,23 +58,9 @@ def read_body(ctx: Context, options: WriteOptions) -> tuple[Obj, list[str]]:
     """
     duplicates: list[str] | None = None if options.field_validation == IGNORE else []
     obj = decode_object(ctx.call.body, ctx.call.content_type, duplicates=duplicates)
-    expect_kind(obj, ctx.kind)
+    expect_kind(obj, ctx.kind.resource)
     meta.shape(obj)
     return obj, [f'duplicate field "{name}"' for name in duplicates or ()]
-
-
-def expect_kind(obj: Obj, kind: Kind) -> None:
-    """Fill in kind and apiVersion if they are missing; 400 if they are another kind's."""
-    resource = kind.resource
-    given = obj.get("apiVersion") or resource.api_version
-    if given != resource.api_version:
-        raise bad_request(
-            f"the API version in the data ({given}) does not match the expected API version ({resource.api_version})"
-        )
-    given = obj.get("kind") or resource.kind
-    if given != resource.kind:
-        raise bad_request(f"the kind in the data ({given}) does not match the expected kind ({resource.kind})")
-    obj["apiVersion"], obj["kind"] = resource.api_version, resource.kind
 
 
 def prune(
@@ -280,7 +266,7 @@ def to_stored(core: Core, kind: Kind, obj: Obj) -> Obj:
 def _check_identity(ctx: Context, obj: Obj, old: Obj, entry: Entry, *, sound: bool) -> None:
     metadata = obj["metadata"] if sound else meta.shape(obj)
     if not sound:
-        expect_kind(obj, ctx.kind)
+        expect_kind(obj, ctx.kind.resource)
         meta.match_url(metadata, ctx)
     meta.check_uid(ctx, metadata.get("uid", ""), old["metadata"].get("uid", ""))
     given = metadata.get("resourceVersion", "")

@@ -40,10 +40,11 @@ def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
 
             stopped = asyncio.run(close(fleet, grace, keep_containers=keep_containers))
         elif not keep_containers and config.agent_dir.exists():
-            from corral.app.containers import stop_all
-            from corral.wire.loops import run
+            import uvloop
 
-            stopped = run(stop_all(config, grace))
+            from corral.app.containers import stop_all
+
+            stopped = uvloop.run(stop_all(config, grace))
     except CorralError as error:
         terminal.error(error)
         raise SystemExit(1) from error

@@ -155,9 +155,9 @@ def connected(
 
 def perform(coroutine: Coroutine[Any, Any, int | None]) -> None:
     """Run a command's coroutine and end the process with its exit code, as `finish` does."""
-    from corral.wire.loops import run
+    import uvloop
 
-    finish(lambda: run(coroutine))
+    finish(lambda: uvloop.run(coroutine))
 
 
 def finish(work: Callable[[], int | None]) -> None:

@@ -2,14 +2,12 @@
 
 One runner a process: local copies are shared by all controllers, each controller has its own queue, workers, events and
 guarded client. A controller's workers start when the copies it reads are filled.
-
-A look at thousands of objects, asked for by each change of one of them, would leave the event loop to nobody else: a
-key whose look took long rests before the next one, which then sees many changes at once.
 """
 
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -24,7 +22,6 @@ from corral.machinery.api import Background, Controller, Done, Permanent, Requeu
 from corral.machinery.caches import Caches
 from corral.machinery.events import EventRecorder
 from corral.machinery.guard import GuardedClient
-from corral.machinery.metered import Metered
 from corral.machinery.queue import KeyQueue
 
 logger = logging.getLogger(__name__)
@@ -33,11 +30,6 @@ _WORKERS = 8
 """Keys that one controller works on at once."""
 _LOUD_AFTER = 5
 """Failures in a row of one key before they are logged as warnings: races heal within the first few."""
-_LONG_SECONDS = 0.005
-"""A look that keeps everything else waiting for so long is followed by a rest."""
-_REST = 9.0
-"""How much longer the rest is than the look: a key takes a tenth of the time at most."""
-_MOST_REST_SECONDS = 0.25
 ENTRY_POINTS = "corral.controllers"
 
 
@@ -89,6 +81,7 @@ class Runner:
         self.counters: dict[str, Counters] = {}
         """By controller name."""
         self._active = active or _always()
+        self._fed: defaultdict[Resource, list[_Running]] = defaultdict(list)
         self.synced = asyncio.Event()
         """Set when all controllers work."""
 
@@ -102,6 +95,8 @@ class Runner:
                     self._start(controller, group)
                 else:
                     self._start_background(controller, group)
+            for resource, fed in self._fed.items():
+                self._feed(resource, fed)
             group.create_task(self.caches.run(), name="caches")
             await self.caches.synced(reading)
             self.synced.set()
@@ -129,24 +124,34 @@ class Runner:
             self.caches.get(resource)
         controller.start(tools)
         for resource in controller.reads:
-            self._feed(running, resource)
+            self._fed[resource].append(running)
         group.create_task(tools.events.run(), name=f"{controller.name} events")
         group.create_task(running.queue.run(), name=f"{controller.name} timer")
         for number in range(_WORKERS):
             group.create_task(self._work(running), name=f"{controller.name} worker {number}")
 
-    def _feed(self, running: _Running, resource: Resource) -> None:
-        controller, queue = running.controller, running.queue
-        matters = controller.matters if isinstance(controller, Selective) else None
+    def _feed(self, resource: Resource, fed: Sequence[_Running]) -> None:
+        """Tell the controllers in `fed` of each change; one handler for all, because each event costs each of them."""
+        takers = [
+            (one.controller, one.controller.matters if isinstance(one.controller, Selective) else None, one.queue.add)
+            for one in fed
+        ]
 
         def feed(event: Event) -> None:
             old, new = event.old, event.new
-            if matters is not None and old is not None and new is not None and not matters(resource, old, new):
-                return
-            for obj in (old, new):
-                if obj is not None:
-                    for key in controller.keys_for(resource, obj):
-                        queue.add(key)
+            for controller, matters, add in takers:
+                try:
+                    if old is not None:
+                        if matters is not None and new is not None and not matters(resource, old, new):
+                            continue
+                        for key in controller.keys_for(resource, old):
+                            add(key)
+                    if new is not None:
+                        for key in controller.keys_for(resource, new):
+                            add(key)
+                except Exception:
+                    # One controller's fault must not keep the event from the others.
+                    logger.exception("%s cannot take in %s %s", controller.name, event.type, event.key)
 
         self.caches.get(resource).on_event(feed)
 
@@ -156,16 +161,12 @@ class Runner:
         while True:
             key = await running.queue.get()
             started = self._clock.monotonic()
-            look = Metered(self._reconcile(running, key), self._clock.monotonic)
             try:
-                result = await look
+                result = await self._reconcile(running, key)
                 await self.caches.catch_up(dict(running.client.written))
-                running.counters.seconds += self._clock.monotonic() - started
-                if look.spent >= _LONG_SECONDS:
-                    # The key counts as worked on until then: who asks for it meanwhile asks for one more look.
-                    await self._clock.sleep(min(look.spent * _REST, _MOST_REST_SECONDS))
             finally:
                 running.counters.reconciles += 1
+                running.counters.seconds += self._clock.monotonic() - started
                 running.queue.done(key)
             self._settle(running, key, result)
 

@@ -23,7 +23,7 @@ from corral.machinery.events import EventRecorder
 
 _log = logging.getLogger(__name__)
 
-_BINDINGS_AT_ONCE = 64
+_BINDINGS_AT_ONCE = 256
 _REPORTS_AT_ONCE = 4
 _LONGEST_SILENCE = 2.0
 _ANNOUNCED_AT_ONCE = 20

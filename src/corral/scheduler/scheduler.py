@@ -40,7 +40,7 @@ from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.storage import Storage
 from corral.scheduler.trial import Trial
-from corral.scheduler.trim import trim_budget, trim_group, trim_namespace, trim_node, trim_pod
+from corral.scheduler.trim import trim_budget, trim_group, trim_namespace, trim_node
 from corral.scheduler.volumebinder import VolumeBindingError
 from corral.scheduler.volumes import Binding
 from corral.scheduler.why import explain
@@ -89,7 +89,7 @@ class Scheduler:
         self._gangs = GangBook()
         self._queue = PodQueue(self._gangs.gang, profile.order)
         self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
-        self._pods = Informer(client, PODS, clock=clock, rng=rng, transform=trim_pod)
+        self._pods = Informer(client, PODS, clock=clock, rng=rng)
         self._namespaces = Informer(client, NAMESPACES, clock=clock, rng=rng, transform=trim_namespace)
         self._disruptions = Informer(client, POD_DISRUPTION_BUDGETS, clock=clock, rng=rng, transform=trim_budget)
         self._groups = [

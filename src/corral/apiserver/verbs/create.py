@@ -1,5 +1,7 @@
 """Make an object."""
 
+from collections.abc import Collection
+
 from corral.apiserver import alike, writing
 from corral.apiserver.answers import object_reply
 from corral.apiserver.context import Context, Reply
@@ -15,8 +17,12 @@ async def create(core: Core, ctx: Context) -> Reply:
     """
     options = write_options(ctx.query)
     warnings: list[str] = []
-    obj, found = writing.read_body(ctx, options)
-    settled = alike.settle(ctx.kind, obj)
-    writing.prune(obj, ctx.kind, options, warnings, found, settled)
+    obj = alike.again(ctx.kind, ctx.call)
+    if obj is not None:
+        settled: Collection[str] = tuple(obj)
+    else:
+        obj, found = writing.read_body(ctx, options)
+        settled = alike.settle(ctx.kind, obj)
+        writing.prune(obj, ctx.kind, options, warnings, found, settled)
     outcome = await writing.create(core, ctx, obj, options, warnings, settled=settled)
     return object_reply(core, ctx, outcome.rendered, status=201, warnings=outcome.warnings)

@@ -7,7 +7,7 @@ from corral.apiserver import writing
 from corral.apiserver.answers import object_reply
 from corral.apiserver.context import Context, Reply
 from corral.apiserver.core import Core
-from corral.apiserver.decoding import decode, decode_object, media_type
+from corral.apiserver.decoding import decode, decode_object, expect_kind, media_type
 from corral.apiserver.options import WriteOptions, write_options
 from corral.apiserver.rendering import Rendered
 from corral.client.api import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
@@ -76,7 +76,7 @@ async def _apply(
         )
     duplicates: list[str] = []
     config = decode_object(ctx.call.body, "application/yaml", duplicates=duplicates)
-    writing.expect_kind(config, ctx.kind)
+    expect_kind(config, ctx.kind.resource)
     given = meta.shape(config)
     meta.match_url(given, ctx)
     if given.get("managedFields"):

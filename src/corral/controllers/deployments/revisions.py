@@ -65,12 +65,7 @@ def sort_out(deployment: Obj, sets: Sequence[Obj]) -> Revisions:
 
 def same_template(deployment: Obj, replica_set: Obj) -> bool:
     """Whether `replica_set` was made of the Deployment's current template."""
-    return alike(replica_set["spec"]["template"], deployment["spec"]["template"])
-
-
-def alike(template: Obj, other: Obj) -> bool:
-    """Whether two templates say the same."""
-    return _comparable(template) == _comparable(other)
+    return _comparable(replica_set["spec"]["template"]) == _comparable(deployment["spec"]["template"])
 
 
 def revision_of(obj: Obj) -> int:
