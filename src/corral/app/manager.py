@@ -27,7 +27,7 @@ from corral.kinds.health import PROFILES
 from corral.kinds.status import unavailable
 from corral.machinery.leases import QUICK, LeaderElection
 from corral.store.fence import FENCE, Fence
-from corral.store.protocol import Entry, Store, Unavailable
+from corral.store.protocol import Entry, Full, Store, Unavailable
 
 if TYPE_CHECKING:
     from corral.batch.controller import QueueController
@@ -125,7 +125,7 @@ class Manager:
         await election.acquire()
         try:
             self._fence = await begin_term(self._server.core.store, self._identity)
-        except Unavailable as error:
+        except (Unavailable, Full) as error:
             # Whether the term has begun is unknown; the next one will tell.
             _log.warning("cannot begin to lead: %s", error)
             return

@@ -1,6 +1,7 @@
 """Machines fall silent: what the controllers do about it, through a real API, on a clock that the test moves."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,19 +22,34 @@ from corral.kinds import conditions
 from corral.kinds.health import DEFAULT, FENCED, PROMISE, SILENCE, UNREACHABLE, annotation, read_terms
 from corral.kinds.registry import Registry
 from corral.kinds.resources import EVENTS, LEASES, NODES, PODS
+from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.machinery.runner import Runner
 from corral.store.memory import MemoryStore
+from corral.store.protocol import Conflict, Entry, Full
+from corral.store.state import Write
 from corral.testing.clock import FakeClock, settle
 
 READY = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "fine"}
 
 
+class SmallStore(MemoryStore):
+    """One that is full when the test says so."""
+
+    full = False
+
+    async def _write(self, write: Write) -> Entry | Conflict:
+        if self.full:
+            self.refused = self._clock.monotonic()
+            raise Full("cannot write: no space left", "make room")
+        return await super()._write(write)
+
+
 class Fleet:
     """Machines that renew their leases while they are in `alive`, and controllers on a clock of the test's."""
 
-    def __init__(self, client: Client, clock: FakeClock) -> None:
-        self.client, self.clock = client, clock
+    def __init__(self, client: Client, clock: FakeClock, store: SmallStore) -> None:
+        self.client, self.clock, self.store = client, clock, store
         self.alive: set[str] = set()
         self.promises: str | None = "7"
 
@@ -67,6 +83,10 @@ class Fleet:
             await settle(200)
 
     async def renew(self, name: str) -> None:
+        with contextlib.suppress(StatusError) if self.store.full else contextlib.nullcontext():
+            await self._renew(name)
+
+    async def _renew(self, name: str) -> None:
         now = rfc3339_micro(self.clock.now())
         spec = {"holderIdentity": name, "leaseDurationSeconds": 4, "renewTime": now}
         patch: Obj = {"metadata": {"annotations": {PROMISE: self.promises}}, "spec": spec}
@@ -92,7 +112,8 @@ class Fleet:
 
 @pytest.fixture
 async def fleet() -> AsyncIterator[Fleet]:
-    clock, rng, store = FakeClock(), random.Random(1), MemoryStore()
+    clock, rng = FakeClock(), random.Random(1)
+    store = SmallStore(clock=clock)
     authorizer = CellAuthorizer(store)
     await authorizer.start()
     server = ApiServer(store, Registry.builtin(), authorizer, clock=clock, rng=rng, tokens=None, node_dialer=None)
@@ -113,12 +134,12 @@ async def fleet() -> AsyncIterator[Fleet]:
     await admin.create(server.core.registry.by_kind("", "v1", "ServiceAccount").resource, account)  # type: ignore[union-attr]
     runner = Runner(
         client("system:kube-controller-manager", "system:authenticated"),
-        [NodeLifecycleController(DEFAULT), TaintEvictionController()],
+        [NodeLifecycleController(DEFAULT, refused=lambda: store.refused), TaintEvictionController()],
         clock,
         rng=rng,
         client_for=lambda name: client(user_of(name), "system:serviceaccounts", "system:authenticated"),
     )
-    made = Fleet(admin, clock)
+    made = Fleet(admin, clock, store)
     for name in ("a", "b", "c"):
         await made.machine(name)
     task = asyncio.create_task(runner.run())
@@ -157,6 +178,23 @@ async def test_pods_of_a_dead_machine_are_gone_within_ten_seconds(fleet: Fleet) 
     assert await fleet.silence("a") == FENCED
     assert await fleet.pods() == {"stays": False}
     assert [await fleet.ready(name) for name in "bc"] == ["True", "True"]
+
+
+async def test_a_full_disk_moves_no_pods_and_a_machine_that_died_meanwhile_is_found(fleet: Fleet) -> None:
+    for name in "abc":
+        await fleet.pod(f"on-{name}", name)
+    fleet.store.full = True
+    await fleet.run(20)
+    fleet.alive.discard("a")
+    await fleet.run(3)
+    fleet.store.full = False
+    await fleet.run(1)
+    assert [await fleet.silence(name) for name in "abc"] == ["", "", ""]
+    await fleet.run(6)
+    assert await fleet.silence("a") == "suspected", "it may have counted from the last refusal"
+    await fleet.run(3)
+    assert await fleet.silence("a") == FENCED
+    assert await fleet.pods() == {"on-b": False, "on-c": False}
 
 
 async def test_a_pod_that_is_deleted_later_goes_from_a_fenced_machine(fleet: Fleet) -> None:

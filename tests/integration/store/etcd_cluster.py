@@ -36,6 +36,8 @@ class EtcdCluster:
 
     directory: Path
     size: int = 1
+    options: Sequence[str] = ()
+    """For each member."""
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class EtcdCluster:
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
             *("--initial-cluster", everyone, "--max-request-bytes", str(8 << 20), "--log-level", "error"),
             *_QUICK,
+            *self.options,
         ]
 
     def _wait(self, number: int) -> None:
@@ -107,9 +110,9 @@ class EtcdCluster:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, size: int = 1) -> Iterator[EtcdCluster]:
+def cluster(directory: Path, size: int = 1, *options: str) -> Iterator[EtcdCluster]:
     """A running etcd of `size` members."""
-    made = EtcdCluster(directory, size)
+    made = EtcdCluster(directory, size, options)
     try:
         made.start()
         yield made

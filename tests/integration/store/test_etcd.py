@@ -1,10 +1,14 @@
 """The store on real etcds: conformance, several servers, compaction behind one's back, members that die."""
 
 import asyncio
+import contextlib
+import json
 import random
 import signal
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +17,7 @@ from corral.store.compaction import CompactionPolicy
 from corral.store.etcd.address import parse
 from corral.store.etcd.client import EtcdClient
 from corral.store.etcd.store import EtcdStore
-from corral.store.protocol import Compacted, Conflict, Entry, Store, Unavailable
+from corral.store.protocol import Compacted, Conflict, Entry, Full, Store, Unavailable
 from corral.testing.store_suite import StoreSuite, changes_of, wrote
 
 from .etcd_cluster import EtcdCluster, cluster, installed
@@ -157,6 +161,40 @@ async def test_history_is_compacted_by_itself(etcd: EtcdCluster) -> None:
     assert found is not None
     assert (found.value, found.revision) == (b"99", 101)
     await again.close()
+
+
+async def test_an_etcd_at_its_quota_refuses_by_name_and_lets_go_of_what_is_deleted(tmp_path: Path) -> None:
+    with cluster(tmp_path, 1, "--quota-backend-bytes", str(4 << 20)) as etcd:
+        store = await EtcdStore.open(etcd.address)
+        written: list[Entry] = []
+        with contextlib.suppress(Full):
+            while len(written) < 100:
+                entry = await store.create(f"/a/{len(written)}", bytes(200_000))
+                assert isinstance(entry, Entry)
+                written.append(entry)
+        with pytest.raises(Full, match="quota") as caught:
+            await store.create("/b", b"")
+        assert "alarm disarm" in caught.value.remedy
+        for entry in written:
+            assert isinstance(await store.delete(entry.key, entry.revision), Entry)
+        assert store.get("/b") is None
+        await store.compact(store.revision)
+        await asyncio.to_thread(_make_room, etcd)
+        assert isinstance(await store.create("/b", b""), Entry)
+        await store.close()
+
+
+def _make_room(etcd: EtcdCluster) -> None:
+    """What `etcdctl defrag` and `etcdctl alarm disarm` do."""
+
+    def post(what: str, body: object) -> Any:
+        url = f"http://127.0.0.1:{etcd.clients[0]}/v3/maintenance/{what}"
+        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10) as answer:
+            return json.load(answer)
+
+    post("defragment", {})
+    for alarm in post("alarm", {"action": "GET"})["alarms"]:
+        post("alarm", {"action": "DEACTIVATE", **alarm})
 
 
 async def test_an_etcd_that_is_not_there_is_named(tmp_path: Path) -> None:

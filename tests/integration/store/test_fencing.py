@@ -23,7 +23,7 @@ from corral.kinds.resources import DEPLOYMENTS, LEASES, PODS
 from corral.kinds.types import Obj
 from corral.store.etcd.store import EtcdStore
 from corral.store.fence import FENCE, Fence, Fenced
-from corral.store.protocol import Unavailable
+from corral.store.protocol import Full, Unavailable
 from corral.testing.store_suite import wrote
 
 from .etcd_cluster import EtcdCluster, cluster, installed
@@ -133,15 +133,16 @@ async def test_a_cell_on_sqlite_says_how_to_get_a_second_server(tmp_path: Path, 
             await asyncio.to_thread(joining.join, config(tmp_path, "two", etcd), alone.kubeconfig)
 
 
+@pytest.mark.parametrize("why", [Unavailable, Full])
 async def test_a_term_that_could_not_begin_does_not_end_the_server(
-    tmp_path: Path, etcd: EtcdCluster, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, etcd: EtcdCluster, monkeypatch: pytest.MonkeyPatch, why: type[CorralError]
 ) -> None:
     tries: list[str] = []
 
     async def begin(store: Any, identity: str) -> Fence:
         tries.append(identity)
         if len(tries) == 1:
-            raise Unavailable("no majority")
+            raise why("no majority, or no room")
         return await begin_term(store, identity)
 
     monkeypatch.setattr(manager, "begin_term", begin)

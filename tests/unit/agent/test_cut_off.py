@@ -12,7 +12,10 @@ import pytest
 
 from corral.agent import watchman
 from corral.agent.guard import Guard
-from corral.kinds.health import DEFAULT, FENCED, PROMISE, SILENCE, TERMS, write_terms
+from corral.client.api import ApiRequest
+from corral.kinds.health import DEFAULT, FENCED, NO_ROOM, PROMISE, SILENCE, STORE_BROKEN, TERMS, write_terms
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/m1"
 FILE = "fence.json"
@@ -67,6 +70,42 @@ async def test_what_yields_is_killed_in_time_and_comes_back(armed: Any) -> None:
     assert running(armed) == {"moves", "stays"}
     assert armed.main("moves")["restartCount"] == 1
     assert armed.main("stays")["restartCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "sole", "runs"),
+    [
+        (507, NO_ROOM, True, {"moves", "stays"}),
+        (500, STORE_BROKEN, True, {"moves", "stays"}),
+        (500, "InternalError", True, {"stays"}),
+        (507, NO_ROOM, False, {"stays"}),
+    ],
+)
+async def test_a_single_server_that_cannot_write_stops_nothing(
+    armed: Any, monkeypatch: pytest.MonkeyPatch, code: int, reason: str, sole: bool, runs: set[str]
+) -> None:
+    terms = DEFAULT.terms(2, sole=sole)
+    assert terms is not None
+    note(armed, **{TERMS: write_terms(terms)})
+    await armed.advance(3)
+    answer = armed.api._answer
+
+    def reads_only(request: ApiRequest) -> Obj:
+        if request.method != "GET":
+            raise StatusError(code, reason, "cannot write")
+        found: Obj = answer(request)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(armed.api, "_answer", reads_only)
+        await armed.advance(60)
+        assert running(armed) == runs
+    await armed.advance(30)
+    assert running(armed) == {"moves", "stays"}
+    assert armed.main("moves")["restartCount"] == (runs == {"stays"})
+    armed.api.down = True
+    await armed.advance(8)
+    assert running(armed) == {"stays"}, "it counts again"
 
 
 async def test_a_fenced_machine_waits_until_the_word_is_taken_back(armed: Any) -> None:

@@ -18,7 +18,7 @@ import orjson
 
 from corral.base.errors import CorralError
 from corral.store.etcd.address import EtcdAddress
-from corral.store.protocol import Unavailable
+from corral.store.protocol import Full, Unavailable
 from corral.wire.sockets import guarded
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0, sock_connect=2.0)
@@ -31,6 +31,7 @@ _HAS_LEADER = {"Grpc-Metadata-hasleader": "true"}
 _PAGE = 500
 _LATEST = {"key": _EVERYTHING, "limit": "1", "keys_only": True}
 _TOO_LARGE = "request is too large"
+_NO_SPACE = "database space exceeded"
 
 
 class EtcdCompacted(CorralError):
@@ -103,6 +104,7 @@ class EtcdClient:
 
         Raises:
             Unavailable: nobody knows.
+            Full: etcd has no room for it; deletes have room.
             CorralError: etcd refuses such a write.
         """
         name = _text(key)
@@ -232,6 +234,11 @@ def _answer(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     if _TOO_LARGE in text:
         raise CorralError(
             "cannot write an object of this size: etcd refuses it", "raise etcd's --max-request-bytes (1.5 MiB)"
+        )
+    if _NO_SPACE in text:
+        raise Full(
+            "cannot write to etcd: its database has reached its quota",
+            "free space with `etcdctl defrag` or raise --quota-backend-bytes, then `etcdctl alarm disarm`",
         )
     raise Unavailable(f"etcd says: {text}")
 
