@@ -27,6 +27,8 @@ from typing import cast
 
 import uvloop
 
+from corral.testing.ending import end_as_by_ctrl_c
+
 HEAD_END = b"\r\n\r\n"
 PADDING = "x" * 800
 
@@ -417,6 +419,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="a store that is not durable")
     parser.add_argument("--profile", default="", help="write a profile of the server to this file")
     options = parser.parse_args()
+    end_as_by_ctrl_c()
     with tempfile.TemporaryDirectory(prefix="corral-bench-") as directory:
         with Server(_constant_process, directory, 512) as (port, token, context):
             limits = uvloop.run(measure_limit(port, token, context, min(options.seconds, 2.0)))

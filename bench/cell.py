@@ -29,6 +29,7 @@ from corral.client.kubeconfig import load
 from corral.kinds.resources import PODS, SERVICE_ACCOUNTS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+from corral.testing.ending import end_as_by_ctrl_c
 
 CORRAL = [sys.executable, "-m", "corral"]
 
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=15, metavar="SECONDS", help="how long to watch an idle cell")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    end_as_by_ctrl_c()
     figures = measure(options.pods, options.idle)
     print(json.dumps(figures, indent=4)) if options.json else show(figures)
 

@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.cell.chaos.run import run
 
+from corral.testing.ending import end_as_by_ctrl_c
+
 
 def main() -> int:
     """Run once and tell."""
@@ -27,6 +29,7 @@ def main() -> int:
     parser.add_argument("--machines", type=int, default=4)
     parser.add_argument("--sqlite", action="store_true", help="one server and SQLite, instead of two and etcd")
     chosen = parser.parse_args()
+    end_as_by_ctrl_c()
     print(f"seed {chosen.seed}", flush=True)
     # The watchers' connections break all the time; that is the point.
     logging.getLogger("corral.client").setLevel(logging.ERROR)

@@ -38,6 +38,7 @@ from corral.kinds import conditions
 from corral.kinds.resources import CONFIG_MAPS, DEPLOYMENTS, NODES, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj, Resource
+from corral.testing.ending import end_as_by_ctrl_c
 from submit import calibrate, deployment, percentile, pod_spec, until_ready
 
 _PAUSE = 0.2
@@ -51,13 +52,16 @@ class Processes:
     def __init__(self, directory: Path, profile: str) -> None:
         self._directory = directory
         arguments = ["up", "--no-agent", "--port", "0", "--data-dir", str(directory / "c"), "--health-profile", profile]
-        self._cell = _start("corral", *arguments)
-        _read_until(self._cell, "cell ready")
-        self.server = psutil.Process(self._cell.pid)
         self.kubeconfig = directory / "c" / "kubeconfig"
         self._hollow: list[subprocess.Popen[str]] = []
+        self._cell = _start("corral", *arguments)
+        self.server = psutil.Process(self._cell.pid)
 
-    def join(self, machines: int, processes: int, pace: float) -> float:
+    def wait(self) -> None:
+        """Return when the cell is ready."""
+        _read_until(self._cell, "cell ready")
+
+    def join(self, machines: int, processes: int, at_once: int) -> float:
         """Start the machines; seconds until the last one was ready."""
         line = subprocess.run(
             [sys.executable, "-m", "corral", "token", "create"],
@@ -69,7 +73,7 @@ class Processes:
         began = time.monotonic()
         share = -(-machines // processes)
         for first in range(0, machines, share):
-            some = ("--machines", str(min(share, machines - first)), "--first", str(first), "--pace", str(pace))
+            some = ("--machines", str(min(share, machines - first)), "--first", str(first), "--at-once", str(at_once))
             words = (line[2], line[line.index("--token") + 1], line[line.index("--ca-hash") + 1])
             self._hollow.append(_start("corral.testing.hollow", *words, *some))
         for process in self._hollow:
@@ -164,7 +168,7 @@ class Bench:
         figures["server with no machine, MB"] = server.memory_info().rss / 1e6
         before = cpu(server)
         figures["joining s"] = await asyncio.to_thread(
-            self._processes.join, options.machines, options.processes, options.pace
+            self._processes.join, options.machines, options.processes, options.at_once
         )
         figures["joining, server CPU ms/machine"] = (cpu(server) - before) / options.machines * 1e3
         await asyncio.sleep(20.0)
@@ -175,8 +179,9 @@ class Bench:
         await asyncio.sleep(10.0)
         async with self._phase("running"):
             await asyncio.sleep(options.idle)
-        async with self._phase("dying"):
-            await self._kill(options.dead)
+        if options.dead:
+            async with self._phase("dying"):
+                await self._kill(options.dead)
 
     @asynccontextmanager
     async def _phase(self, name: str) -> AsyncIterator[None]:
@@ -272,14 +277,18 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=10_000, metavar="N")
     parser.add_argument("--dead", type=int, default=5, metavar="N", help="machines that die")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="that the machines are in")
-    parser.add_argument("--pace", type=float, default=150.0, metavar="N", help="pods that a process begins in a second")
+    parser.add_argument(
+        "--at-once", type=int, default=50, metavar="N", help="pods that a process is starting at any time"
+    )
     parser.add_argument("--profile", default="default", metavar="NAME", help="the cell's health profile")
     parser.add_argument("--idle", type=float, default=30.0, metavar="S", help="how long to watch a cell at rest")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    end_as_by_ctrl_c()
     directory = Path(tempfile.mkdtemp(prefix="corral-fleet-"))
     processes = Processes(directory, options.profile)
     try:
+        processes.wait()
         figures = uvloop.run(measure(processes, options))
     finally:
         processes.end()

@@ -39,6 +39,7 @@ from corral.kinds import conditions
 from corral.kinds.resources import CONFIG_MAPS, DEPLOYMENTS, JOBS, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+from corral.testing.ending import end_as_by_ctrl_c
 from submit import until_ready
 
 _ADDRESS = "127.7.0.1"
@@ -345,6 +346,7 @@ def main() -> int:
     parser.add_argument("--pods", type=int, default=5, metavar="N", help="that run without end")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    end_as_by_ctrl_c()
     directory = Path(tempfile.mkdtemp(prefix="corral-kills-"))
     cell = Cell(directory, options)
     kept = True

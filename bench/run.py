@@ -1,8 +1,10 @@
 """Every benchmark, one after the other: `make bench`. Each prints ratios against a peer or a limit of the same run."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SCRIPTS = ("store", "api", "scheduler", "packing", "openb", "submit", "fleet", "runtime", "cell")
@@ -16,11 +18,27 @@ def main() -> int:
     for name in wanted:
         print(f"\n== {name} ==", flush=True)
         script = Path(__file__).with_name(f"{name}.py")
-        if subprocess.run([sys.executable, str(script), *OPTIONS.get(name, ())], check=False).returncode:
+        if _run([sys.executable, str(script), *OPTIONS.get(name, ())]):
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return bool(failed)
+
+
+def _run(command: Sequence[str]) -> int:
+    """The exit code of a command that takes its time to clean up when it is told to end."""
+    with subprocess.Popen(command) as child:
+
+        def end(*_: object) -> None:
+            child.terminate()
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGTERM, end)
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.wait()  # Ctrl-C has told it, too
+            raise
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from corral.agent.runtime.oci import OciRuntime, choose, filters, seccomp
 from corral.agent.runtime.oci.cgroups import detect
 from corral.agent.runtime.oci.engine import Choice, wrapper
 from corral.base.clock import SystemClock
+from corral.testing.ending import end_as_by_ctrl_c
 
 ROUNDS = 20
 
@@ -139,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=("auto", "crun", "runc"), default="auto")
     engine: Choice = parser.parse_args().engine
+    end_as_by_ctrl_c()
     directory = Path(tempfile.mkdtemp(prefix="c", dir="/tmp"))
     try:
         uvloop.run(measure(directory, engine))

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import re
-import shutil
 import signal
 import statistics
 import subprocess
@@ -37,6 +36,7 @@ from corral.client.kubeconfig import load
 from corral.kinds.resources import DEPLOYMENTS, LEASES, NODES, PODS, SERVICE_ACCOUNTS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
+from corral.testing.ending import end_as_by_ctrl_c
 
 LEASE_SECONDS = 10.0
 STATUS_SECONDS = 300.0
@@ -272,10 +272,15 @@ def start(data_dir: Path, profile: str) -> subprocess.Popen[str]:
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    for line in process.stdout:
-        if re.search(r"cell ready", line):
-            return process
-    raise RuntimeError("the cell did not start")
+    try:
+        for line in process.stdout:
+            if re.search(r"cell ready", line):
+                return process
+        raise RuntimeError("the cell did not start")
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 async def as_client(data_dir: Path, act: Callable[[Client], Awaitable[dict[str, float]]]) -> dict[str, float]:
@@ -295,15 +300,16 @@ def main() -> None:
     parser.add_argument("--profile", default="", metavar="FILE", help="write a profile of the cell")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="corral-submit-"))
-    process = start(directory, options.profile)
-    try:
-        server = psutil.Process(process.pid)
-        figures = uvloop.run(as_client(directory, lambda client: measure(client, server, options)))
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        shutil.rmtree(directory)
+    end_as_by_ctrl_c()
+    with tempfile.TemporaryDirectory(prefix="corral-submit-") as name:
+        directory = Path(name)
+        process = start(directory, options.profile)
+        try:
+            server = psutil.Process(process.pid)
+            figures = uvloop.run(as_client(directory, lambda client: measure(client, server, options)))
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
     if options.json:
         print(json.dumps(figures))
         return

@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from corral.testing.ending import end_as_by_ctrl_c
+
 _PATIENCE = 10.0
 """Seconds: the kernel takes network namespaces and their devices down behind our back."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def told_to_end() -> None:
+    """Who ends the tests early (a time-out, a CI that cancels) leaves no cell behind either."""
+    end_as_by_ctrl_c()
 
 
 def _mounts() -> set[str]:

@@ -4,6 +4,7 @@ An action succeeds, or fails with words for people; the words are the kubelet's.
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Actions:
         except RuntimeFailure as error:
             return Outcome(False, error.message, broken=True)
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            return Outcome(False, str(error) or type(error).__name__)
+            return Outcome(False, _words(error))
 
     async def _perform(self, handler: Obj, target: Target, agent: str) -> Outcome:
         if handler.get("exec"):
@@ -98,11 +99,14 @@ class Actions:
         path = spec.get("path") or "/"
         url = f"{scheme}://{shown}:{port_number(spec.get('port'), target.container)}/{path.removeprefix('/')}"
         headers = {"User-Agent": agent, "Accept": "*/*", **_headers(spec)}
-        async with self._http_session().get(url, headers=headers) as response:
-            await response.content.read(_OUTPUT_BYTES)
-            if 200 <= response.status < 400:
-                return Outcome(True)
-            return Outcome(False, f"HTTP probe failed with statuscode: {response.status}")
+        try:
+            async with self._http_session().get(url, headers=headers) as response:
+                await response.content.read(_OUTPUT_BYTES)
+                if 200 <= response.status < 400:
+                    return Outcome(True)
+                return Outcome(False, f"HTTP probe failed with statuscode: {response.status}")
+        except (OSError, aiohttp.ClientError) as error:
+            return Outcome(False, f'Get "{url}": {_words(error)}')
 
     def _http_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -115,12 +119,21 @@ class Actions:
         return self._session
 
 
+def _words(error: Exception) -> str:
+    """Why, without what the event loop and its libraries add."""
+    code = error.errno if isinstance(error, OSError) else None
+    return os.strerror(code).lower() if code and code > 0 else str(error) or type(error).__name__
+
+
 def _headers(spec: Obj) -> Mapping[str, str]:
     return {header["name"]: header.get("value") or "" for header in spec.get("httpHeaders") or ()}
 
 
 async def _connect(host: str, port: int) -> Outcome:
-    _, writer = await asyncio.open_connection(host, port)
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError as error:
+        return Outcome(False, f"dial tcp {host}:{port}: {_words(error)}")
     writer.close()
     return Outcome(True)
 

@@ -305,7 +305,11 @@ class Agent:
     def _around(self) -> Surroundings:
         config = self.config
         memory = self._machine.allocatable.get("memory", 0)
-        return Surroundings(config.directory, memory, config.groups, self.runtime, self._date, self._clock)
+        return Surroundings(config.directory, memory, config.groups, self.runtime, self._date, self._clock, self._pids)
+
+    def _pids(self) -> list[int]:
+        runs = (run for worker in self._workers.values() for run in worker.seen.containers)
+        return [run.pid for run in runs if run.state is ContainerState.RUNNING and run.pid]
 
     def _evictor(self, pressure: PressureSource, janitor: Janitor) -> Evictor:
         return Evictor(

@@ -1,6 +1,5 @@
 """The agent's side of its watchman: it says until when all is well, and sees to it that there is one."""
 
-import hashlib
 import json
 import logging
 import os
@@ -12,15 +11,6 @@ from pathlib import Path
 from corral.agent import watchman
 
 logger = logging.getLogger(__name__)
-
-_RUN = Path("/run/corral")
-
-
-def fence_file(directory: Path) -> Path:
-    """Where the agent of `directory` says until when all is well: in memory, because a disk that can no longer be
-    written must not silence a machine that could say so."""
-    name = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
-    return _RUN / f"fence-{name}.json"
 
 
 def forget(file: Path) -> None:

@@ -18,7 +18,7 @@ from corral.base.backoff import Backoff
 from corral.base.clock import Clock, rfc3339_micro
 from corral.client.api import MERGE_PATCH
 from corral.client.client import Client
-from corral.kinds.health import FENCED, PROMISE, SILENCE, Terms, annotation, read_terms
+from corral.kinds.health import FENCED, NO_ROOM, PROMISE, SILENCE, STORE_BROKEN, Terms, annotation, read_terms
 from corral.kinds.resources import LEASES
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
@@ -155,11 +155,11 @@ class LeaseKeeper:
         # The agent itself comes first; half of the time that killing may take is left to the other.
         self._hooks.guard(None if left is None else left + terms.kill / 2)
 
-    def _failed(self, error: Exception, sent: float) -> None:
+    def _failed(self, error: StatusError | OSError, sent: float) -> None:
         logger.warning("cannot renew the lease of node %s, will retry: %s", self._name, error or "no answer")
-        refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
-        if refused and self._asked is not None and self._asked.sole and not self._fence.check(self._clock.monotonic()):
-            # The only server does not run, so it moves nothing; when it does again, it waits for us anew.
+        sole = self._asked is not None and self._asked.sole
+        if sole and _moves_nothing(error) and not self._fence.check(self._clock.monotonic()):
+            # When the only server can write again, it waits for us anew.
             self._fence.excused(sent)
             with contextlib.suppress(OSError):
                 self._armed()
@@ -213,3 +213,10 @@ class LeaseKeeper:
     def _says(self) -> Obj:
         promised = self._asked.promise if self._promises and self._asked is not None else None
         return {"annotations": {PROMISE: None if promised is None else f"{promised:g}"}}
+
+
+def _moves_nothing(error: StatusError | OSError) -> bool:
+    """Whether who answers so cannot start anything elsewhere: it does not run, or its disk takes no writes."""
+    if isinstance(error, StatusError):
+        return error.reason in (NO_ROOM, STORE_BROKEN)
+    return error.errno == errno.ECONNREFUSED

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from corral.agent.inotify import DirectoryWatch
+from corral.agent.waiting import first
 
 _CHUNK = 64 * 1024
 _BATCH = 256 * 1024
@@ -175,7 +176,7 @@ async def _follow(
             elif not records and over:
                 return
             elif not records:
-                await _either(watch.changed, ended)
+                await first(watch.changed.wait(), ended.wait())
     finally:
         reader.close()
 
@@ -189,16 +190,6 @@ def _history(path: Path, tail: int | None, reader: "_Reader") -> Iterator[bytes]
     for found in files(path):
         if found.stat().st_ino != current:
             yield from _records_of(found)
-
-
-async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
-    waiting = [asyncio.create_task(first.wait()), asyncio.create_task(second.wait())]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 class _Reader:

@@ -1,20 +1,11 @@
-"""Mounting and unmounting through libc: what Python's `os` lacks."""
+"""Mounting and unmounting with errors for people, and what is mounted (proc_pid_mountinfo(5))."""
 
-import ctypes
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from corral.agent.runtime import syscalls
 from corral.base.errors import CorralError
-
-MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_REMOUNT = 32
-MS_BIND = 4096
-_MNT_DETACH = 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class MountError(CorralError):
@@ -27,12 +18,10 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
     Raises:
         MountError: with the kernel's reason.
     """
-    result = _libc.mount(
-        source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
-    )
-    if result != 0:
-        code = ctypes.get_errno()
-        raise MountError(f"cannot mount {kind or source} at {target}: {os.strerror(code)}")
+    try:
+        syscalls.mount(source, target, kind, flags, data)
+    except OSError as error:
+        raise MountError(f"cannot mount {kind or source} at {target}: {error.strerror}") from error
 
 
 def unmount(target: str) -> None:
@@ -41,25 +30,54 @@ def unmount(target: str) -> None:
     Raises:
         MountError: with the kernel's reason.
     """
-    if _libc.umount2(target.encode(), _MNT_DETACH) != 0:
-        code = ctypes.get_errno()
-        raise MountError(f"cannot unmount {target}: {os.strerror(code)}")
+    try:
+        if syscalls.unmount(target):
+            return
+    except OSError as error:
+        raise MountError(f"cannot unmount {target}: {error.strerror}") from error
+    raise MountError(f"cannot unmount {target}: nothing is mounted there")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of a table of mounts."""
+
+    device: str
+    """`MAJOR:MINOR` of the file system."""
+    point: str
+    options: frozenset[str]
+    """Of the mount."""
+    kind: str
+    source: str
+    """Of a file system on a disk: the path of its device."""
+    state: frozenset[str]
+    """The options of the file system itself."""
+
+
+def parse(table: str) -> list[Mount]:
+    """The mounts in a table, as the kernel writes it; lines that are not like that are left out."""
+    found = []
+    for line in table.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields, described = head.split(" "), tail.split(" ")
+        if len(fields) >= 6 and len(described) >= 3:
+            options, state = frozenset(fields[5].split(",")), frozenset(described[2].split(","))
+            found.append(Mount(fields[2], _unescape(fields[4]), options, described[0], _unescape(described[1]), state))
+    return found
 
 
 def mounts_below(directory: Path) -> list[str]:
     """Mount points at or below `directory`, the deepest (and latest) first."""
     prefix = os.path.realpath(directory)
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            point = _unescape(line.split(" ")[4])
-            if point == prefix or point.startswith(prefix + "/"):
-                found.append(point)
-    return found[::-1]
+    table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    points = (mount.point for mount in parse(table))
+    return [point for point in points if point == prefix or point.startswith(prefix + "/")][::-1]
 
 
 def _unescape(text: str) -> str:
-    """mountinfo writes blanks, tabs, newlines and backslashes as octal escapes."""
+    """Blanks, tabs, newlines and backslashes are written as octal escapes."""
+    if "\\" not in text:
+        return text
     for escaped, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(escaped, plain)
     return text

@@ -53,7 +53,7 @@ class ObjectCache:
         watched = self._watched.get(place)
         if watched is None or watched.value is None:
             # What was not there is looked for again each time: whoever asks is waiting for it.
-            value = await self._fetch(resource, namespace, name)
+            value = await self._client.find(resource, name, namespace)
             watched = self._watched.setdefault(place, _Watched(value))
             watched.value = watched.value if value is None else value
         watched.users.add(pod_uid)
@@ -73,14 +73,6 @@ class ObjectCache:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _fetch(self, resource: Resource, namespace: str, name: str) -> Obj | None:
-        try:
-            return await self._client.get(resource, name, namespace)
-        except StatusError as error:
-            if error.code == 404:
-                return None
-            raise
 
     async def _watch(self, place: tuple[Resource, Key], watched: _Watched) -> None:
         """Follow the object until nobody has used it for a while."""

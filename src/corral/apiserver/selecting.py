@@ -1,12 +1,16 @@
-"""Label and field selectors of a list, watch or deletecollection as one test on entries."""
+"""Label and field selectors of a list, watch or deletecollection: where in the store to look, and a test on what is
+found there."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from corral.apiserver.context import Context
+from corral.apiserver.core import Core
 from corral.apiserver.options import ListOptions
-from corral.apiserver.rendering import Rendered
-from corral.kinds.selectors import FieldSelector, LabelSelector
+from corral.apiserver.rendering import Rendered, read
+from corral.kinds.selectors import FieldSelector, LabelSelector, field_text
 from corral.kinds.status import bad_request
+from corral.store.protocol import Entry, Filing, Topic
 
 _METADATA = frozenset({"metadata.name", "metadata.namespace"})
 
@@ -27,8 +31,7 @@ class Selection:
                     f'selector "{options.label_selector}", field selector "{options.field_selector}": '
                     f"field label not supported: {requirement.path} (supported: {', '.join(sorted(allowed))})"
                 )
-        self.exact = fields.exact()
-        """A field that has one value in everything that can match, if there is one."""
+        self._exact = fields.exact()
         self.name = fields.required("metadata.name") or ""
         """The only name that can match, if there is one."""
         self.matches: Matches | None = None
@@ -39,3 +42,20 @@ class Selection:
                 return labels.matches(obj["metadata"].get("labels")) and fields.matches(obj)
 
             self.matches = matches
+
+    def topic(self, core: Core, ctx: Context) -> Topic | None:
+        """The topic of everything that can match, if a field must have one value."""
+        exact = self._exact
+        if exact is None or core.stored(ctx.kind) is not ctx.kind.resource:
+            return None
+        return Topic(_filing(exact.path), exact.value)
+
+
+@lru_cache(maxsize=64)
+def _filing(path: str) -> Filing:
+    """Files entries by the field at `path`."""
+
+    def value(entry: Entry) -> str:
+        return field_text(read(entry), path)
+
+    return value

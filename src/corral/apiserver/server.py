@@ -49,6 +49,7 @@ from corral.apiserver.watching import Watching
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
 from corral.client.api import ApiRequest, ApiResponse
+from corral.kinds.health import NO_ROOM, STORE_BROKEN
 from corral.kinds.kind import Kind
 from corral.kinds.registry import Registry
 from corral.kinds.resources import PODS
@@ -63,7 +64,7 @@ from corral.kinds.status import (
     unavailable,
 )
 from corral.store.fence import Fenced
-from corral.store.protocol import Full, Store, Unavailable
+from corral.store.protocol import Broken, Full, Store, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +186,8 @@ class ApiServer:
             reply = await pending
         except StatusError as error:
             reply = refusal(error)
-        except Full as error:
-            reply = refusal(_insufficient(error))
+        except (Full, Broken) as error:
+            reply = refusal(_unwritable(error))
         except (Unavailable, Fenced) as error:
             reply = refusal(unavailable(_on_one_line(error)))
         except (RecursionError, orjson.JSONEncodeError) as error:
@@ -194,7 +195,7 @@ class ApiServer:
                 bad_request(f"cannot take the object, it is nested too deeply or has too large a number: {error}")
             )
         except CorralError as error:
-            # The store is broken: it has logged that once, and its remedy is for whoever asks, too.
+            # The remedy is for whoever asks, too.
             reply = refusal(internal(_on_one_line(error)))
         except Exception:
             reply = self._failure(call)
@@ -310,9 +311,11 @@ def stream_verb(target: Target, method: str) -> str:
     return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method, "get")
 
 
-def _insufficient(error: Full) -> StatusError:
-    """The refusal of writes while the disk is full; reads go on."""
-    return StatusError(507, "InsufficientStorage", _on_one_line(error))
+def _unwritable(error: Full | Broken) -> StatusError:
+    """The refusal of writes while the disk is full, or once it has failed; reads go on."""
+    if isinstance(error, Full):
+        return StatusError(507, NO_ROOM, _on_one_line(error))
+    return StatusError(500, STORE_BROKEN, _on_one_line(error))
 
 
 def _on_one_line(error: CorralError) -> str:

@@ -6,8 +6,7 @@ falls behind it gets 410 and lists again.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -15,12 +14,11 @@ import orjson
 from corral.apiserver.context import Context
 from corral.apiserver.core import Core
 from corral.apiserver.options import ListOptions
-from corral.apiserver.rendering import Rendered, read
+from corral.apiserver.rendering import Rendered
 from corral.apiserver.selecting import Selection
-from corral.kinds.selectors import field_text
 from corral.kinds.status import StatusError, gone
 from corral.kinds.types import Obj
-from corral.store.protocol import Change, Compacted, Filing, Topic, Watch
+from corral.store.protocol import Change, Compacted, Topic, Watch
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 BOOKMARK_SECONDS = 60.0
@@ -74,7 +72,7 @@ class Watching:
         else:
             self._show_end = bool(initial and options.bookmarks)
         if initial or after == 0:
-            entries, after = core.store.current(prefix)
+            entries, after = core.store.current(prefix, only)
             if initial:
                 items = core.render_all(self.ctx.kind, entries)
                 matches = self._selection.matches
@@ -90,10 +88,7 @@ class Watching:
         kind, namespace, name = self.ctx.kind, self.ctx.namespace, self._selection.name
         if name and (namespace or not kind.resource.namespaced):
             return self.core.key(kind, namespace, name), None
-        prefix, exact = self.core.prefix(kind, namespace), self._selection.exact
-        if exact is None or self.core.stored(kind) is not kind.resource:
-            return prefix, None
-        return prefix, Topic(_filing(exact.path), exact.value)
+        return self.core.prefix(kind, namespace), self._selection.topic(self.core, self.ctx)
 
     def close(self) -> None:
         """End the watch."""
@@ -190,17 +185,6 @@ class Bookmarks:
         """End."""
         if self._timer is not None:
             self._timer.cancel()
-
-
-@lru_cache(maxsize=64)
-def _filing(path: str) -> Filing:
-    """Files changes by the field at `path`, as it is and as it was."""
-
-    def values(change: Change) -> Collection[str]:
-        now = field_text(read(change.entry), path)
-        return (now,) if change.previous is None else {now, field_text(read(change.previous), path)}
-
-    return values
 
 
 def with_revision(rendered: Rendered, revision: int) -> Rendered:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from corral.agent.agent import Agent, AgentConfig
-from corral.agent.guard import fence_file
+from corral.agent.runtime import volatile
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import Pki
 from corral.apiserver.inprocess import InProcessTransport
@@ -51,6 +51,7 @@ def build_agent(
     name = config.machine
     user = User(f"system:node:{name}", ("system:nodes", "system:authenticated"))
     runtime = open_runtime(config)
+    groups = runtime.control_groups()
     settings = AgentConfig(
         node_name=name,
         directory=config.agent_dir,
@@ -59,8 +60,8 @@ def build_agent(
         listen=address,
         service=lambda: (address, api_port),
         fences=bool(config.store),
-        fence_file=fence_file(config.agent_dir),
-        groups=runtime.control_groups(),
+        fence_file=volatile.fence(config.agent_dir) if groups else None,
+        groups=groups,
         reboot=lambda: host_commands(config.data_dir).reboot,
     )
     client = Client(InProcessTransport(server, user), field_manager="kubelet")

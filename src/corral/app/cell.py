@@ -67,6 +67,8 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
     Raises:
         CorralError: a part is missing or cannot be used.
     """
+    if config.agent:
+        from corral.app.agent import build_agent  # before we listen (see Manager), and only where it is needed
     steps = _Steps(report)
     clock = process_clock(config.data_dir)
     rng = random.SystemRandom()
@@ -82,7 +84,7 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         if api.shared:
             tasks.start(roster.run(), "servers")
         tasks.start(Snapshots(config.data_dir / "backups", server.core.store, clock).run(), "backups")
-        manager = Manager(config, server, pki, clock, rng, shared=api.shared)
+        manager = Manager(config, server, pki, clock, rng, shared=api.shared, url=url)
         tasks.start(manager.run(), "manager")
         if manager.plugins:
             steps.done("plug-ins", ", ".join(manager.plugins))
@@ -94,8 +96,6 @@ async def running_cell(config: CellConfig, report: Report) -> AsyncIterator[Cell
         steps.done("controllers", "scheduler and controllers run")
 
         if config.agent:
-            from corral.app.agent import build_agent
-
             address = machine_address()
             agent = build_agent(config, server, pki, sources, address=address, api_port=api.port, clock=clock, rng=rng)
             await agent.start()

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from corral.agent.guard import fence_file, forget
+from corral.agent.guard import forget
 from corral.agent.layout import Layout
 from corral.agent.mounts import unmount_below
+from corral.agent.runtime import volatile
 from corral.agent.runtime.api import ContainerState, Runtime, Sandbox
 from corral.app.config import CellConfig
 from corral.app.podnetwork import programs
@@ -27,7 +28,7 @@ async def stop_all(config: CellConfig, grace: float) -> int:
         await runtime.destroy_network()
         await programs(runtime).remove()
         # The watchman has nobody to watch any more.
-        forget(fence_file(config.agent_dir))
+        forget(volatile.fence(config.agent_dir))
         # Volumes in memory hold secrets; they are made anew with their pods.
         unmount_below(Layout(config.agent_dir).pods)
     finally:

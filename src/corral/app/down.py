@@ -40,11 +40,10 @@ def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
 
             stopped = asyncio.run(close(fleet, grace, keep_containers=keep_containers))
         elif not keep_containers and config.agent_dir.exists():
-            import uvloop
-
             from corral.app.containers import stop_all
+            from corral.wire.loops import run
 
-            stopped = uvloop.run(stop_all(config, grace))
+            stopped = run(stop_all(config, grace))
     except CorralError as error:
         terminal.error(error)
         raise SystemExit(1) from error

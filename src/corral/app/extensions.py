@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp import web
 
-from corral.apiserver.auth.api import User
+from corral.apiserver.auth.api import Attributes, User
 from corral.apiserver.decoding import decode_object
 from corral.apiserver.http.lane import read_body
 from corral.apiserver.inprocess import InProcessTransport
@@ -20,12 +20,14 @@ from corral.app.manager import Manager
 from corral.base.clock import rfc3339
 from corral.client.client import Client
 from corral.kinds.resources import CLUSTER_QUEUES, LOCAL_QUEUES, NODES, PODS
-from corral.kinds.status import bad_request, method_not_allowed, not_found
+from corral.kinds.status import bad_request, forbidden, method_not_allowed, not_found
 from corral.kinds.types import Key, Obj
 from corral.store import backup
 
 BACKUP_PATH = "/apis/corral.dev/v1/backups/now"
-"""Where all of the cell's state can be read; nobody but the cell's administrators may."""
+"""Where all of the cell's state can be read, by who may get `backups` and everything that is in them."""
+_EVERYTHING = Attributes("get", "*", "*")
+_HOLDS_EVERYTHING = "it holds every object, also secrets: ask for a role with `get` on all resources of all apiGroups"
 
 
 def install(config: CellConfig, server: ApiServer, dialer: NodeDialer, sources: Sources, manager: Manager) -> None:
@@ -47,13 +49,6 @@ def install(config: CellConfig, server: ApiServer, dialer: NodeDialer, sources: 
             resource = LOCAL_QUEUES if namespace else CLUSTER_QUEUES
             raise not_found(resource.group, resource.plural, name)
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
-
-    async def backups(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
-        if name != "now":
-            raise not_found("corral.dev", "backups", name)
-        entries, revision = server.core.store.current("/")
-        content = backup.lines(entries, revision, rfc3339(datetime.now(UTC)))
-        return web.Response(body=await asyncio.to_thread(backup.compress, content), content_type="application/gzip")
 
     async def authorities(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
         if name != "cell":
@@ -85,7 +80,7 @@ def install(config: CellConfig, server: ApiServer, dialer: NodeDialer, sources: 
         return await dialer.proxy(request, host, port, "/images/load", request.rel_url.raw_query_string)
 
     server.extend(plural="authorities", namespaced=False, verbs=("get",), handler=authorities)
-    server.extend(plural="backups", namespaced=False, verbs=("get",), handler=backups)
+    serve_backups(server)
     server.extend(plural="sources", namespaced=True, verbs=("get", "update"), handler=sources.handle)
     server.extend(plural="plans", namespaced=True, verbs=("create",), handler=plans)
     server.extend(plural="pods", subresource="why", namespaced=True, verbs=("get",), handler=why)
@@ -93,3 +88,18 @@ def install(config: CellConfig, server: ApiServer, dialer: NodeDialer, sources: 
     server.extend(plural="clusterqueues", subresource="pending", namespaced=False, verbs=("get",), handler=pending)
     server.extend(plural="pods", subresource="files", namespaced=True, verbs=("get",), handler=files)
     server.extend(plural="nodes", subresource="images", namespaced=False, verbs=("create",), handler=images)
+
+
+def serve_backups(server: ApiServer) -> None:
+    """Serve `BACKUP_PATH`."""
+
+    async def backups(request: web.Request, user: User, namespace: str, name: str) -> web.StreamResponse:
+        if name != "now":
+            raise not_found("corral.dev", "backups", name)
+        if not server.authorizer.authorize(user, _EVERYTHING).allowed:
+            raise forbidden("corral.dev", "backups", name, _HOLDS_EVERYTHING)
+        entries, revision = server.core.store.current("/")
+        content = backup.lines(entries, revision, rfc3339(datetime.now(UTC)))
+        return web.Response(body=await asyncio.to_thread(backup.compress, content), content_type="application/gzip")
+
+    server.extend(plural="backups", namespaced=False, verbs=("get",), handler=backups)

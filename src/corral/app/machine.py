@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from corral.agent.agent import Agent, AgentConfig
-from corral.agent.guard import fence_file
 from corral.agent.podnetwork import PodNetwork
 from corral.agent.problems.sources import Sources, machine_sources
+from corral.agent.runtime import volatile
 from corral.agent.runtime.api import Runtime
 from corral.app.clock import process_clock
 from corral.app.config import CellConfig
@@ -154,7 +154,7 @@ async def running_machine(
             service=lambda: _host_and_port(transport.current),
             fences=True,
             boot=config.boot,
-            fence_file=fence_file(config.agent_dir) if groups else None,
+            fence_file=volatile.fence(config.agent_dir) if groups else None,
             groups=groups,
             reboot=lambda: host_commands(config.data_dir).reboot,
             restart=lambda: _ask_for_restart(tasks),

@@ -3,6 +3,9 @@
 With several servers on one store, each of them follows everything and one acts: the one that holds a lease. All of a
 leader's writes are fenced: the store refuses those of a leader that has been replaced without knowing it. A server that
 loses the lease lets go of all it assumed and stands by again.
+
+This module imports all of them. Who starts a server does so before it listens: importing keeps the loop from answering,
+and what listens and does not answer looks to machines like a server that may have given them up.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import MASTERS, Pki
@@ -21,23 +24,26 @@ from corral.app.config import CellConfig
 from corral.app.repair import host_commands
 from corral.base.clock import Clock
 from corral.base.errors import CorralError
+from corral.batch.all import controllers as queue_controllers
+from corral.batch.controller import QueueController
 from corral.client.api import ApiRequest, ApiResponse, Transport, WatchEvent
 from corral.client.client import Client
+from corral.controllers.all import controllers, user_of
+from corral.fleet.all import controllers as fleet_controllers
 from corral.kinds.health import PROFILES
+from corral.kinds.servers import MANAGER_LEASE, identity
 from corral.kinds.status import unavailable
 from corral.machinery.leases import QUICK, LeaderElection
+from corral.machinery.runner import Runner, installed_controllers
+from corral.scheduler import plugins
+from corral.scheduler.planner import Planner
+from corral.scheduler.profile import Profile
+from corral.scheduler.scheduler import Scheduler
 from corral.store.fence import FENCE, Fence
 from corral.store.protocol import Entry, Full, Store, Unavailable
 
-if TYPE_CHECKING:
-    from corral.batch.controller import QueueController
-    from corral.scheduler.planner import Planner
-    from corral.scheduler.profile import Profile
-    from corral.scheduler.scheduler import Scheduler
-
 _log = logging.getLogger(__name__)
 
-LEASE: Final = "corral-manager"
 _TERM_KEY: Final = "/corral.dev/terms/manager"
 
 
@@ -60,9 +66,8 @@ class Manager:
         rng: random.Random,
         *,
         shared: bool,
+        url: str,
     ) -> None:
-        from corral.scheduler import plugins
-
         self._server = server
         self._pki = pki
         self._clock = clock
@@ -71,7 +76,7 @@ class Manager:
         self._health = PROFILES[config.health_profile]
         self._data_dir = config.data_dir
         host_commands(config.data_dir)  # a fault in it is said now, not in an emergency
-        self._identity = f"{config.machine}_{secrets.token_hex(4)}"
+        self._identity = identity(url, secrets.token_hex(4))
         installed = plugins.load()
         self.plugins = installed.titles
         """What users' packages add to the scheduler."""
@@ -102,13 +107,13 @@ class Manager:
                 _log.warning("another server leads now; this one stands by")
 
     async def _follow(self, active: asyncio.Event | None) -> None:
-        from corral.batch.all import controllers as queue_controllers
-        from corral.controllers.all import controllers
-        from corral.fleet.all import controllers as fleet_controllers
-        from corral.machinery.runner import Runner, installed_controllers
-
+        store = self._server.core.store
         own = controllers(
-            ca_pem=self._pki.ca_pem.decode(), sign=self._pki.sign_request, health=self._health, sole=not self._shared
+            ca_pem=self._pki.ca_pem.decode(),
+            sign=self._pki.sign_request,
+            health=self._health,
+            sole=not self._shared,
+            refused=lambda: store.refused,
         )
         repairs = fleet_controllers(lambda: host_commands(self._data_dir).remote)
         every = [*own, *queue_controllers(self.queues), *repairs, *installed_controllers()]
@@ -121,7 +126,7 @@ class Manager:
     async def _lead(self, active: asyncio.Event) -> None:
         """Act as soon as we hold the lease; return when we have lost it."""
         client = Client(InProcessTransport(self._server, User("system:apiserver", (MASTERS,))))
-        election = LeaderElection(client, LEASE, self._identity, self._clock, timing=QUICK)
+        election = LeaderElection(client, MANAGER_LEASE, self._identity, self._clock, timing=QUICK)
         await election.acquire()
         try:
             self._fence = await begin_term(self._server.core.store, self._identity)
@@ -136,10 +141,6 @@ class Manager:
             self._fence = None
 
     def _make_scheduler(self, active: asyncio.Event | None) -> None:
-        from corral.batch.controller import QueueController
-        from corral.scheduler.planner import Planner
-        from corral.scheduler.scheduler import Scheduler
-
         self.queues = QueueController()
         client = self._client("system:kube-scheduler", manager="kube-scheduler")
         self.scheduler = Scheduler(
@@ -149,8 +150,6 @@ class Manager:
         self.planner = Planner(self.scheduler, controllers)
 
     def _controller_client(self, name: str) -> Client:
-        from corral.controllers.all import user_of
-
         return self._client(user_of(name), "system:serviceaccounts", "system:serviceaccounts:kube-system", manager=name)
 
     def _client(self, user: str, *groups: str, manager: str) -> Client:
@@ -166,7 +165,7 @@ class _Lost(Exception):
     """The lease is somebody else's."""
 
 
-def _choose(config: CellConfig, profiles: "Mapping[str, Profile]") -> "Profile":
+def _choose(config: CellConfig, profiles: Mapping[str, Profile]) -> Profile:
     profile = profiles.get(config.scheduler_profile)
     if profile is None:
         raise CorralError(

@@ -42,7 +42,10 @@ AGENT_PORT: Final = 10250
 CLIENT_SIGNER: Final = "kubernetes.io/kube-apiserver-client-kubelet"
 SERVING_SIGNER: Final = "kubernetes.io/kubelet-serving"
 _GROUPS: Final = ("system:nodes",)
+_ACKNOWLEDGE_SECONDS: Final = 3.0
 _CONNECT_SECONDS: Final = 3.0
+_PATIENT_SECONDS: Final = 30.0
+"""For a connection to the only server: there is no other one to go to, and it has the same work with the next try."""
 _ANSWER_SECONDS: Final = 60.0
 _CONNECTIONS: Final = 4
 """Calls of one machine that are under way at once: a thousand machines may have much to say at the same time, and each
@@ -190,9 +193,16 @@ class Identity:
         servers = self._membership.servers or (self._membership.server,)
 
         def connect(server: str) -> HttpTransport:
-            return HttpTransport(server, tls, connect_seconds=_CONNECT_SECONDS, connections=_CONNECTIONS)
+            return HttpTransport(
+                server,
+                tls,
+                connect_seconds=_PATIENT_SECONDS if transport.servers == (server,) else _CONNECT_SECONDS,
+                acknowledge_seconds=_ACKNOWLEDGE_SECONDS,
+                connections=_CONNECTIONS,
+            )
 
-        return FailoverTransport(servers, connect)
+        transport = FailoverTransport(servers, connect)
+        return transport
 
     async def serving(self, client: Client) -> ssl.SSLContext:
         """TLS of this machine's own server, with a certificate of the cell.

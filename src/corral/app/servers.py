@@ -8,8 +8,7 @@ list; one that was not heard of for an hour goes.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,10 +19,11 @@ from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.inprocess import InProcessTransport
 from corral.apiserver.server import ApiServer
-from corral.base.clock import Clock, parse_rfc3339, rfc3339_micro
+from corral.base.clock import Clock, rfc3339_micro
 from corral.base.errors import CorralError
 from corral.client.client import Client
 from corral.kinds.resources import CONFIG_MAPS, LEASES
+from corral.kinds.servers import ALIVE, IDENTITY_LABEL, NAMESPACE, URL_ANNOTATION, Peer, peers
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 
@@ -31,36 +31,8 @@ _log = logging.getLogger(__name__)
 
 INFO: Final = "cluster-info"
 INFO_NAMESPACE: Final = "kube-public"
-_NAMESPACE: Final = "kube-system"
-_LABEL: Final = "apiserver.kubernetes.io/identity"
-_URL: Final = "corral.dev/url"
 _RENEW_SECONDS: Final = 10.0
-_ALIVE: Final = timedelta(seconds=40)
 _KEPT: Final = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A server as its Lease tells of it."""
-
-    url: str
-    renewed: datetime
-
-    def silent(self, now: datetime) -> timedelta:
-        """For how long it has not been heard of."""
-        return now - self.renewed
-
-
-def peers(leases: Iterable[Obj]) -> list[Peer]:
-    """The servers that Leases tell of, by URL."""
-    found = []
-    for lease in leases:
-        metadata = lease["metadata"]
-        url = (metadata.get("annotations") or {}).get(_URL)
-        if url and _LABEL in (metadata.get("labels") or {}):
-            renewed = lease["spec"].get("renewTime") or metadata["creationTimestamp"]
-            found.append(Peer(url, parse_rfc3339(renewed)))
-    return sorted(found, key=lambda peer: peer.url)
 
 
 def told(info: Obj) -> tuple[str, ...]:
@@ -117,7 +89,7 @@ class Roster:
         return [peer.url for peer in sorted(found, key=lambda peer: peer.renewed, reverse=True)]
 
     def _peers(self) -> list[Peer]:
-        return peers(self._server.core.all(LEASES, _NAMESPACE)) if self._shared else []
+        return peers(self._server.core.all(LEASES, NAMESPACE)) if self._shared else []
 
     async def run(self) -> None:
         """Tell for ever; failures are logged, and told again."""
@@ -161,7 +133,7 @@ class Roster:
         One server that lives is the one to join by.
         """
         servers = [peer.url for peer in heard] or [self.url]
-        alive = {peer.url for peer in heard if peer.silent(now) < _ALIVE}
+        alive = {peer.url for peer in heard if peer.silent(now) < ALIVE}
         present = (found.get("data") or {}).get("server", "")
         first = present if present in alive else self.url
         config = yaml.safe_dump(kubeconfig.cluster_only(first, self._pki.ca_pem))
@@ -180,14 +152,14 @@ class Roster:
             "leaseDurationSeconds": int(_KEPT.total_seconds()),
             "renewTime": rfc3339_micro(self._clock.now()),
         }
-        if self._server.core.find(LEASES, _NAMESPACE, name) is not None:
-            await self._client.patch(LEASES, name, {"spec": spec}, _NAMESPACE)
+        if self._server.core.find(LEASES, NAMESPACE, name) is not None:
+            await self._client.patch(LEASES, name, {"spec": spec}, NAMESPACE)
             return
         metadata = {
             "name": name,
-            "namespace": _NAMESPACE,
-            "labels": {_LABEL: "kube-apiserver"},
-            "annotations": {_URL: self.url},
+            "namespace": NAMESPACE,
+            "labels": {IDENTITY_LABEL: "kube-apiserver"},
+            "annotations": {URL_ANNOTATION: self.url},
         }
         await self._client.create(
             LEASES, {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "metadata": metadata, "spec": spec}
@@ -195,7 +167,7 @@ class Roster:
 
     async def _forget(self, peer: Peer) -> None:
         try:
-            await self._client.delete(LEASES, _lease_name(peer.url), _NAMESPACE)
+            await self._client.delete(LEASES, _lease_name(peer.url), NAMESPACE)
         except StatusError as error:
             if error.code != 404:
                 raise

@@ -170,13 +170,13 @@ def serve(config: CellConfig, start: Start, *, ready: str, kubeconfig: Path | No
     if config.agent:
         preflight(report)
     with sole_owner(config):
-        import uvloop
+        from corral.wire.loops import run
 
         if kubeconfig is not None:
             checked = time.monotonic()
             report("port", check_port(config), time.monotonic() - checked)
         try:
-            return uvloop.run(_serve(start, report, began, ready, kubeconfig))
+            return run(_serve(start, report, began, ready, kubeconfig))
         except asyncio.CancelledError:
             return 130
 

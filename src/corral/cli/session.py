@@ -155,9 +155,9 @@ def connected(
 
 def perform(coroutine: Coroutine[Any, Any, int | None]) -> None:
     """Run a command's coroutine and end the process with its exit code, as `finish` does."""
-    import uvloop
+    from corral.wire.loops import run
 
-    finish(lambda: uvloop.run(coroutine))
+    finish(lambda: run(coroutine))
 
 
 def finish(work: Callable[[], int | None]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ from corral.cli.session import Session, connected
 from corral.kinds.conditions import is_true
 from corral.kinds.podspec import is_terminal, pod_requests
 from corral.kinds.repairs import QUARANTINE_TAINT, REPAIR_TAINT
-from corral.kinds.resources import NODES, PODS
+from corral.kinds.resources import LEASES, NODES, PODS
+from corral.kinds.servers import ALIVE, NAMESPACE, leader, peers
 from corral.kinds.tables import human_duration
 from corral.kinds.taints import read_taints
 from corral.kinds.types import Obj
@@ -23,7 +25,7 @@ _REPAIRS = {QUARANTINE_TAINT: "Quarantined", REPAIR_TAINT: "InRepair"}
 HEADER = ("MACHINE", "STATUS", "CPU", "MEMORY", "PODS", "AGE", "ADDRESS")
 
 
-@click.command("status", short_help="Show the cell: its server, machines and load.")
+@click.command("status", short_help="Show the cell: its servers, machines and load.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Output format.")
 @connected
 async def command(session: Session, output: str | None) -> int:
@@ -33,15 +35,42 @@ async def command(session: Session, output: str | None) -> int:
     pods = (await session.client.list(PODS))["items"]
     machines = [machine(node, pods) for node in nodes]
     phases = Counter(str(pod.get("status", {}).get("phase", "Unknown")) for pod in pods)
+    servers = _servers((await session.client.list(LEASES, NAMESPACE))["items"], datetime.now(UTC))
     ready = all(entry["ready"] for entry in machines)
     if output == "json":
-        data = {"server": session.server, "version": version["gitVersion"], "machines": machines, "pods": dict(phases)}
+        data = {
+            "server": session.server,
+            "version": version["gitVersion"],
+            "servers": servers,
+            "machines": machines,
+            "pods": dict(phases),
+        }
         click.echo(json.dumps(data, indent=4))
         return 0 if ready else 1
     click.echo(f"cell      {session.server} (Kubernetes API {version['gitVersion']})")
+    for server in servers:
+        click.echo(f"server    {server['url']}{_words(server)}")
     click.echo(f"pods      {', '.join(f'{count} {phase}' for phase, count in sorted(phases.items())) or 'none'}")
     click.echo(terminal.columns(HEADER, [row(entry) for entry in machines]))
     return 0 if ready else 1
+
+
+def _servers(leases: Sequence[Obj], now: datetime) -> list[dict[str, Any]]:
+    """The servers that share the cell's store, if it can be shared; `silent` in seconds, 0 for who was heard of."""
+    leads = leader(leases)
+    return [
+        {
+            "url": peer.url,
+            "leads": peer.url == leads,
+            "silent": int(silent.total_seconds()) if (silent := peer.silent(now)) > ALIVE else 0,
+        }
+        for peer in peers(leases)
+    ]
+
+
+def _words(server: Mapping[str, Any]) -> str:
+    silent = f", not heard of for {human_duration(server['silent'])}" if server["silent"] else ""
+    return f"{', leads' if server['leads'] else ''}{silent}"
 
 
 def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:

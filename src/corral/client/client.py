@@ -41,6 +41,15 @@ class Client:
         request = ApiRequest("GET", resource.path(namespace, name, subresource))
         return await self._call(request)
 
+    async def find(self, resource: Resource, name: str, namespace: str = "") -> Obj | None:
+        """One object; None if there is none."""
+        try:
+            return await self.get(resource, name, namespace)
+        except StatusError as error:
+            if error.code == 404:
+                return None
+            raise
+
     async def list(
         self,
         resource: Resource,

@@ -3,13 +3,11 @@
 One server is the current one, and stays it until it fails, so that a client reads its own writes. What was surely not
 sent, and every read, is tried on the next server at once; a write whose answer was lost is the caller's to repeat.
 
-A server is given up when no connection can be made, or when it takes a connection and does not answer (it is frozen,
-or its packets are dropped). Its connections are closed then: watches and calls that hang there fail at once and start
-again on the new one, instead of waiting for their own time-outs. A server that answers 503 is only doubted, since the
-others may say the same: it is given up when another one has taken a write.
-
-The only server is never given up. But when it answers again after a while, the watches from before are broken: a cut
-that was no more than dropped packets leaves them silent until both ends have noticed, which takes half a minute.
+A server is left when no connection can be made, or when it takes a connection and does not answer (it is frozen, or
+its packets are dropped), and given up when another one answers: its connections are closed then, and watches and calls
+that hang there fail at once and start again on the new one, instead of waiting for their own time-outs. While no other
+one answers nothing would be gained: they may all be slow, and each new connection makes them slower. A server that
+answers 503 is given up when another one has taken a write, since the others may say the same.
 """
 
 import asyncio
@@ -21,7 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from corral.client.api import ApiRequest, ApiResponse, WatchEvent
-from corral.client.http import HttpTransport, was_not_sent
+from corral.client.http import HttpTransport, is_cut, was_not_sent
 from corral.kinds.status import StatusError
 
 logger = logging.getLogger(__name__)
@@ -29,8 +27,6 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS: Final = 0.9
 """Calls that their callers abandon after so long together, without any answer in between, speak against their server: a
 renewal of one second may be two calls."""
-OUTAGE_SECONDS: Final = 3.0
-"""After so long without any answer watches are not trusted any more."""
 _UNAVAILABLE: Final = 503
 
 
@@ -47,10 +43,10 @@ class FailoverTransport:
         """The server that is asked first."""
         self._connect = connect
         self._opened: dict[str, HttpTransport] = {}
-        self._doubted: set[str] = set()
+        self._silent: dict[str, object] = {}
+        self._unable: dict[str, object] = {}
         self._waited = defaultdict[str, float](float)
         self._closing: set[asyncio.Task[None]] = set()
-        self._silent_since: float | None = None
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -92,25 +88,14 @@ class FailoverTransport:
         except asyncio.CancelledError:
             self._waited[server] += clock.time() - began
             if self._waited[server] >= PATIENCE_SECONDS:
-                self._failed(server, "no answer", began)
+                self._fell_silent(server, "no answer")
             raise
         except OSError as error:
-            if was_not_sent(error) or isinstance(error.__cause__, TimeoutError):
-                self._failed(server, error, began)
+            if was_not_sent(error) or is_cut(error) or isinstance(error.__cause__, TimeoutError):
+                self._fell_silent(server, error)
             raise
-        self._heard(server, clock.time())
-        return response
-
-    def _failed(self, server: str, why: object, began: float) -> None:
-        if self._silent_since is None:
-            self._silent_since = began
-        self._give_up(server, why)
-
-    def _heard(self, server: str, now: float) -> None:
         self._waited[server] = 0.0
-        since, self._silent_since = self._silent_since, None
-        if since is not None and now - since >= OUTAGE_SECONDS:
-            self._to(server).hang_up(since)
+        return response
 
     @asynccontextmanager
     async def watch(self, request: ApiRequest) -> AsyncIterator[AsyncIterator[WatchEvent]]:
@@ -127,14 +112,17 @@ class FailoverTransport:
         failures: list[OSError] = []
         for server in self.servers:
             try:
-                return await stack.enter_async_context(self._to(server).watch(request))
+                events = await stack.enter_async_context(self._to(server).watch(request))
             except StatusError as error:
                 self._judge(server, request, error.code)
                 raise
             except OSError as error:
                 failures.append(error)
                 if was_not_sent(error):
-                    self._give_up(server, error)
+                    self._fell_silent(server, error)
+                continue
+            self._judge(server, request, 200)
+            return events
         raise _worst(failures)
 
     def _to(self, server: str) -> HttpTransport:
@@ -142,27 +130,34 @@ class FailoverTransport:
             self._opened[server] = self._connect(server)
         return self._opened[server]
 
-    def _judge(self, server: str, request: ApiRequest, status: int) -> None:
-        if status == _UNAVAILABLE:
-            self._doubted.add(server)
+    def _fell_silent(self, server: str, why: object) -> None:
+        self._waited[server] = 0.0
+        if self.servers != (server,):
+            self._silent[server] = why
             self._leave(server)
-        elif self._doubted and request.method != "GET":
-            doubted, self._doubted = self._doubted - {server}, set()
-            for other in doubted:
-                self._give_up(other, "it cannot do what others can")
+
+    def _judge(self, server: str, request: ApiRequest, status: int) -> None:
+        """Hear that `server` has answered."""
+        if status == _UNAVAILABLE:
+            self._unable[server] = "it cannot do what others can"
+            self._leave(server)
+            return
+        worse, self._silent = self._silent, {}
+        if request.method != "GET":
+            worse, self._unable = worse | self._unable, {}
+        for other, why in worse.items():
+            if other != server:
+                self._give_up(other, why)
 
     def _leave(self, server: str) -> None:
+        """Ask the next one first."""
         if server == self.current:
             self.current = self.servers[1 % len(self.servers)]
 
     def _give_up(self, server: str, why: object) -> None:
-        """Go on with the next server, and break what still waits for this one. The only one is never given up."""
-        self._waited[server] = 0.0
-        if self.servers == (server,):
-            return
-        if server == self.current:
-            self._leave(server)
-            logger.warning("cannot use %s, will go on with %s: %s", server, self.current, why)
+        """Break what still waits for it."""
+        self._leave(server)
+        logger.warning("cannot use %s, will go on with %s: %s", server, self.current, why)
         opened = self._opened.pop(server, None)
         if opened is not None:
             task = asyncio.create_task(opened.close(), name=f"close {server}")

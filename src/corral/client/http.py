@@ -2,14 +2,20 @@
 
 One pooled session carries calls and watches. A watch is a stream of JSON documents, one a line; lines may be of any
 length. Whatever goes wrong below HTTP becomes an `OSError`, as the seam demands.
+
+A slow server and a cut network both say nothing, but the kernel knows which it is: the machine of a slow server
+acknowledges packets. Connections to a slow server are kept, since each new one makes it slower. After a cut the watches
+from before are broken as soon as something is heard: what the server has to say to them may lie in its kernel until
+packets are sent again, which takes as long as the cut did.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -21,11 +27,13 @@ from corral.kinds.health import HEARTBEATS
 from corral.wire.sockets import guarded
 
 _CONNECT_SECONDS: Final = 10.0
+_ACKNOWLEDGE_SECONDS: Final = 10.0
 _CALL_SECONDS: Final = 60.0
 _HEARTBEAT_SECONDS: Final = 10.0
 _KEEPALIVE: Final = ((socket.SO_KEEPALIVE, 1),)
 _KEEPALIVE_TCP: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 """A silent watch finds out within 30 s that its peer is gone, as client-go's HTTP/2 pings do."""
+_CUT: Final = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
 class HttpTransport:
@@ -36,7 +44,8 @@ class HttpTransport:
         ssl_context: trust and, if there is one, the client certificate; None for plain HTTP.
         token: a bearer token, or empty.
         server_name: the name that the server's certificate must have, if not the URL's host.
-        connect_seconds: how long a connection may take to come about.
+        connect_seconds: how long a connection may take to come about, TLS included.
+        acknowledge_seconds: after how long without any packet from the server's machine the network counts as cut.
         connections: how many calls may be under way at once; watches and heartbeats are not counted.
     """
 
@@ -48,6 +57,7 @@ class HttpTransport:
         *,
         server_name: str = "",
         connect_seconds: float = _CONNECT_SECONDS,
+        acknowledge_seconds: float = _ACKNOWLEDGE_SECONDS,
         connections: int = 100,
     ) -> None:
         self.server_url = server_url.rstrip("/")
@@ -55,18 +65,25 @@ class HttpTransport:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._server_name = server_name or None
         self._connect_seconds = connect_seconds
+        self._acknowledge_seconds = acknowledge_seconds
         self._limit = asyncio.Semaphore(connections)
         self._going: set[asyncio.Task[ApiResponse]] = set()
         self._opened: aiohttp.ClientSession | None = None
         self._reading: dict[aiohttp.ClientResponse, float] = {}
+        self._cut: float | None = None
 
     def _session(self) -> aiohttp.ClientSession:
         """Opened on first use, because a session belongs to the running loop."""
         if self._opened is None or self._opened.closed:
             verified = self._ssl if self._ssl is not None else True
-            connector = aiohttp.TCPConnector(limit=0, ssl=verified, socket_factory=guarded)
+            connector = aiohttp.TCPConnector(limit=0, ssl=verified, socket_factory=self._socket)
             self._opened = aiohttp.ClientSession(connector=connector, headers=self._headers, auto_decompress=True)
         return self._opened
+
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        made = guarded(address)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._acknowledge_seconds * 1e3))
+        return made
 
     def _url(self, request: ApiRequest) -> URL:
         url = URL(self.server_url + request.path, encoded=False)
@@ -108,6 +125,7 @@ class HttpTransport:
                 server_hostname=self._server_name,
             ) as response:
                 date = response.headers.get("Date", "")
+                self._heard()
                 with self._read(response):
                     return ApiResponse(response.status, await response.read(), response.content_type, date)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -171,12 +189,19 @@ class HttpTransport:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
 
+    def _heard(self) -> None:
+        before, self._cut = self._cut, None
+        if before is not None:
+            self._hang_up(before)
+
     def _unreachable(self, error: BaseException) -> OSError:
+        if is_cut(error):
+            self._cut = asyncio.get_running_loop().time()
         if isinstance(error, OSError) and not isinstance(error, TimeoutError):
             return error
         return ConnectionError(f"cannot reach {self.server_url}: {error or type(error).__name__}")
 
-    def hang_up(self, before: float) -> None:
+    def _hang_up(self, before: float) -> None:
         """Break the watches, and the calls that are being answered, which began before then (by the loop's clock)."""
         for response, began in list(self._reading.items()):
             if began < before:
@@ -185,7 +210,7 @@ class HttpTransport:
     async def close(self) -> None:
         """Close all connections; whoever waits for an answer or an event gets an OSError."""
         # A session that is closed leaves the readers of its answers waiting (aiohttp 3.14).
-        self.hang_up(float("inf"))
+        self._hang_up(float("inf"))
         for going in self._going:
             going.cancel()
         await asyncio.gather(*self._going, return_exceptions=True)
@@ -197,6 +222,11 @@ def was_not_sent(error: OSError) -> bool:
     """Whether the request surely never reached a server: no connection was made."""
     timed_out = isinstance(error.__cause__, aiohttp.ConnectionTimeoutError)
     return timed_out or isinstance(error, aiohttp.ClientConnectorError)
+
+
+def is_cut(error: BaseException) -> bool:
+    """Whether the network brings nothing to the server's machine, or nothing back."""
+    return isinstance(error, OSError) and error.errno in _CUT
 
 
 def _keep_alive(response: aiohttp.ClientResponse) -> None:

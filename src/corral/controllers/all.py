@@ -1,5 +1,8 @@
 """The built-in controllers, under the names that Kubernetes gives them."""
 
+import math
+from collections.abc import Callable
+
 from corral.controllers.certificates.controller import CertificateController, Sign
 from corral.controllers.cronjobs.controller import CronJobController
 from corral.controllers.daemonsets.controller import DaemonSetController
@@ -28,7 +31,12 @@ from corral.machinery.api import Background, Controller
 
 
 def controllers(
-    *, ca_pem: str, sign: Sign, health: HealthProfile = DEFAULT, sole: bool = True
+    *,
+    ca_pem: str,
+    sign: Sign,
+    health: HealthProfile = DEFAULT,
+    sole: bool = True,
+    refused: Callable[[], float] = lambda: -math.inf,
 ) -> list[Controller | Background]:
     """A new set of built-in controllers, for one `Runner`.
 
@@ -37,6 +45,7 @@ def controllers(
         sign: makes machines' certificates.
         health: how soon a silent machine is given up.
         sole: whether no other server acts on the same store.
+        refused: when the store last had no room for a write, in monotonic seconds.
     """
     return [
         NamespaceController(),
@@ -57,7 +66,7 @@ def controllers(
         PodGroupController(POD_GROUPS),
         PodGroupController(COSCHEDULING_POD_GROUPS),
         NodeIpamController(),
-        NodeLifecycleController(health, sole=sole),
+        NodeLifecycleController(health, sole=sole, refused=refused),
         TaintEvictionController(),
         PersistentVolumeBinder(),
         ClaimProtection(),

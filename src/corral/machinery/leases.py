@@ -144,7 +144,7 @@ class LeaderElection:
         """Acquire or renew; whether we hold the lease now."""
         now = self._clock.monotonic()
         try:
-            self._seen = observe(self._seen, await self._read(), now)
+            self._seen = observe(self._seen, await self._client.find(LEASES, self._name, self._namespace), now)
             move = decide(self._seen, self._identity, now)
             if move == "wait":
                 return False
@@ -160,14 +160,6 @@ class LeaderElection:
             return False
         self._seen = Seen(written, now)
         return True
-
-    async def _read(self) -> Obj | None:
-        try:
-            return await self._client.get(LEASES, self._name, self._namespace)
-        except StatusError as error:
-            if error.code == 404:
-                return None
-            raise
 
     async def _release(self) -> None:
         """Let others lead at once."""

@@ -2,6 +2,9 @@
 
 One runner a process: local copies are shared by all controllers, each controller has its own queue, workers, events and
 guarded client. A controller's workers start when the copies it reads are filled.
+
+A look at thousands of objects, asked for by each change of one of them, would leave the event loop to nobody else: a
+key whose look took long rests before the next one, which then sees many changes at once.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from corral.machinery.api import Background, Controller, Done, Permanent, Requeu
 from corral.machinery.caches import Caches
 from corral.machinery.events import EventRecorder
 from corral.machinery.guard import GuardedClient
+from corral.machinery.metered import Metered
 from corral.machinery.queue import KeyQueue
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,11 @@ _WORKERS = 8
 """Keys that one controller works on at once."""
 _LOUD_AFTER = 5
 """Failures in a row of one key before they are logged as warnings: races heal within the first few."""
+_LONG_SECONDS = 0.005
+"""A look that keeps everything else waiting for so long is followed by a rest."""
+_REST = 9.0
+"""How much longer the rest is than the look: a key takes a tenth of the time at most."""
+_MOST_REST_SECONDS = 0.25
 ENTRY_POINTS = "corral.controllers"
 
 
@@ -161,12 +170,16 @@ class Runner:
         while True:
             key = await running.queue.get()
             started = self._clock.monotonic()
+            look = Metered(self._reconcile(running, key), self._clock.monotonic)
             try:
-                result = await self._reconcile(running, key)
+                result = await look
                 await self.caches.catch_up(dict(running.client.written))
+                running.counters.seconds += self._clock.monotonic() - started
+                if look.spent >= _LONG_SECONDS:
+                    # The key counts as worked on until then: who asks for it meanwhile asks for one more look.
+                    await self._clock.sleep(min(look.spent * _REST, _MOST_REST_SECONDS))
             finally:
                 running.counters.reconciles += 1
-                running.counters.seconds += self._clock.monotonic() - started
                 running.queue.done(key)
             self._settle(running, key, result)
 

@@ -1,10 +1,10 @@
 """The state that reads are served from: what every key holds now, and the recent changes.
 
-Pure data: no I/O, no clock, one thread. A listing is cached as a tuple per prefix until something under it is written;
-a past revision is rebuilt from the present by undoing the changes since, and the last few rebuilt listings are kept,
-because pages of one listing follow each other. What readers keep in `Entry.memo` is dropped from superseded entries
-after a thousand further changes: by then the watchers have rendered them, and history should cost no more than its
-values.
+Pure data: no I/O, no clock, one thread. A listing is cached as a tuple per prefix until something under it is written,
+and by topic in `corral.store.filed`; a past revision is rebuilt from the present by undoing the changes since, and the
+last few rebuilt listings are kept, because pages of one listing follow each other. What readers keep in `Entry.memo` is
+dropped from superseded entries after a thousand further changes: by then the watchers have rendered them, and history
+should cost no more than its values.
 """
 
 from bisect import bisect_right
@@ -12,10 +12,12 @@ from collections.abc import Iterable, Sequence
 
 from sortedcontainers import SortedDict
 
-from corral.store.protocol import Change, Compacted, Entry, Future, Page
+from corral.store.filed import Filed
+from corral.store.protocol import Change, Compacted, Entry, Filing, Future, Page, Topic
 
 _VIEWS_KEPT = 1024
 _PAST_KEPT = 8
+_FILED_KEPT = 32
 _MEMOS_KEPT = 1_000
 _END = "\U0010ffff"
 
@@ -29,13 +31,15 @@ class Index:
         self._entries: SortedDict = SortedDict()
         self._changes: list[Change] = []
         self._views: dict[str, tuple[Entry, ...]] = {}
-        self._past: dict[tuple[str, int], tuple[Entry, ...]] = {}
+        self._past: dict[tuple[str, Topic | None, int], tuple[Entry, ...]] = {}
+        self._filed: dict[tuple[str, Filing], Filed] = {}
 
     def restore(self, entries: dict[str, Entry], changes: list[Change], revision: int, compacted: int) -> None:
         """Begin with what was on disk; `changes` are those of the revisions `compacted + 1` to `revision`."""
         self._entries = SortedDict(entries)
         self._views.clear()
         self._past.clear()
+        self._filed.clear()
         self._changes = changes
         self.revision = revision
         self.compacted = compacted
@@ -83,8 +87,10 @@ class Index:
             self._views.pop(key[:end], None)
             end = key.find("/", end) + 1
 
-    def current(self, prefix: str) -> tuple[Entry, ...]:
-        """Every entry under `prefix`, in key order."""
+    def current(self, prefix: str, only: Topic | None = None) -> tuple[Entry, ...]:
+        """Every entry under `prefix`, or those `only` of a topic, in key order."""
+        if only is not None:
+            return self._filed_by(prefix, only.filing).listing(only.value)
         view = self._views.get(prefix)
         if view is not None:
             return view
@@ -96,41 +102,57 @@ class Index:
             self._views[prefix] = view
         return view
 
-    def at(self, prefix: str, revision: int) -> tuple[Entry, ...]:
-        """Every entry under `prefix` as of `revision`, in key order.
+    def _filed_by(self, prefix: str, filing: Filing) -> Filed:
+        # Put at the end of the dictionary, whose first one goes when there are too many.
+        filed = self._filed.pop((prefix, filing), None)
+        if filed is None:
+            filed = Filed(filing, self.current(prefix), self.revision)
+            while len(self._filed) >= _FILED_KEPT:
+                del self._filed[next(iter(self._filed))]
+        elif filed.revision < self.revision:
+            keys = [change.entry.key for change in self.since(filed.revision) if change.entry.key.startswith(prefix)]
+            filed.catch_up(keys, self.get, self.revision)
+        self._filed[prefix, filing] = filed
+        return filed
+
+    def at(self, prefix: str, revision: int, only: Topic | None = None) -> tuple[Entry, ...]:
+        """Every entry (of a topic) under `prefix` as of `revision`, in key order.
 
         Raises:
             Compacted, Future: `revision` cannot be served.
         """
         self.check(revision)
         if revision == self.revision:
-            return self.current(prefix)
-        view = self._past.get((prefix, revision))
+            return self.current(prefix, only)
+        view = self._past.get((prefix, only, revision))
         if view is None:
-            view = self._rebuild(prefix, revision)
+            view = self._rebuild(prefix, revision, only)
             while len(self._past) >= _PAST_KEPT:
                 del self._past[next(iter(self._past))]
-            self._past[prefix, revision] = view
+            self._past[prefix, only, revision] = view
         return view
 
-    def _rebuild(self, prefix: str, revision: int) -> tuple[Entry, ...]:
+    def _rebuild(self, prefix: str, revision: int, only: Topic | None) -> tuple[Entry, ...]:
         undone: dict[str, Entry | None] = {}
         for change in reversed(self.since(revision)):
             if change.entry.key.startswith(prefix):
                 undone[change.entry.key] = change.previous
+        present = self.current(prefix, only)
         if not undone:
-            return self.current(prefix)
-        entries = {entry.key: entry for entry in self.current(prefix) if entry.key not in undone}
-        entries.update((key, entry) for key, entry in undone.items() if entry is not None)
+            return present
+        entries = {entry.key: entry for entry in present if entry.key not in undone}
+        for key, entry in undone.items():
+            if entry is not None and (only is None or only.filing(entry) == only.value):
+                entries[key] = entry
         return tuple([entries[key] for key in sorted(entries)])
 
-    def page(self, prefix: str, revision: int, limit: int, after: str) -> Page:
-        """One part of the listing of `prefix` as of `revision` (0: now); `limit` 0 means all of it.
+    def page(self, prefix: str, revision: int, limit: int, after: str, only: Topic | None = None) -> Page:
+        """One part of the listing of `prefix` (of a topic) as of `revision` (0: now); `limit` 0 means all of it.
 
         Raises:
             Compacted, Future: `revision` cannot be served.
         """
-        view = self.at(prefix, revision) if revision else self.current(prefix)
+        view = self.at(prefix, revision, only) if revision else self.current(prefix, only)
         start = bisect_right(view, after, key=_key) if after else 0
         end = min(len(view), start + limit) if limit > 0 else len(view)
         remaining = len(view) - end
@@ -165,7 +187,8 @@ class Index:
             return
         del self._changes[: revision - self.compacted]
         self.compacted = revision
-        self._past = {key: view for key, view in self._past.items() if key[1] >= revision}
+        self._past = {key: view for key, view in self._past.items() if key[2] >= revision}
+        self._filed = {key: filed for key, filed in self._filed.items() if filed.revision >= revision}
 
 
 def _key(entry: Entry) -> str:

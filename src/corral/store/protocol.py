@@ -7,7 +7,7 @@ memory: an `Entry` is shared by all readers and never changes, apart from `memo`
 what it derived from `value` (rendered bytes, decoded object), so that it derives it once.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -88,12 +88,17 @@ class Full(CorralError):
     """The disk is full: the write was not made and reads go on."""
 
 
-Filing: TypeAlias = Callable[[Change], Collection[str]]
-"""What a change is filed under. It is asked once for each change, however many watch by it."""
+class Broken(CorralError):
+    """The disk fails: the store takes no more writes until it is opened anew; reads go on."""
+
+
+Filing: TypeAlias = Callable[[Entry], str]
+"""What an entry is filed under: a pure function of its value. It is asked once for each entry, however many list or
+watch by it."""
 
 
 class Topic(NamedTuple):
-    """The changes that `filing` puts under `value`."""
+    """The entries that `filing` puts under `value`, and the changes of what is or was one of them."""
 
     filing: Filing
     value: str
@@ -124,6 +129,10 @@ class Store(Protocol):
     def compacted(self) -> int:
         """Revisions below this one cannot be listed or watched from."""
 
+    @property
+    def refused(self) -> float:
+        """When a write last found no room on the disk, in monotonic seconds; minus infinity if none has."""
+
     async def create(self, key: str, value: bytes, memo: Any = None) -> Entry | Conflict:
         """Write a key that must not exist; `memo` is what readers may find in `Entry.memo`, or nothing."""
 
@@ -137,15 +146,18 @@ class Store(Protocol):
     def get(self, key: str) -> Entry | None:
         """The current value, linearizable with every acknowledged write of this process."""
 
-    async def list(self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "") -> Page:
-        """Entries whose key starts with `prefix`, after the key `after`, as of `revision` (0: now).
+    async def list(
+        self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "", only: "Topic | None" = None
+    ) -> Page:
+        """Entries whose key starts with `prefix`, after the key `after`, as of `revision` (0: now); if `only` is given,
+        those of that topic.
 
         Raises:
             Compacted, Future: `revision` cannot be served.
         """
 
-    def current(self, prefix: str) -> tuple[Sequence[Entry], int]:
-        """Everything under `prefix` now, and the revision it shows; the fast path of whole listings."""
+    def current(self, prefix: str, only: "Topic | None" = None) -> tuple[Sequence[Entry], int]:
+        """Everything (of that topic) under `prefix` now, and the revision it shows; the fast path of whole listings."""
 
     def watch(self, prefix: str, *, after: int, buffer: int = 10_000, only: "Topic | None" = None) -> Watch:
         """Changes with a revision above `after` under `prefix`, and if `only` is given, of that topic.

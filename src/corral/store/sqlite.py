@@ -27,7 +27,7 @@ from corral.base.clock import Clock, SystemClock
 from corral.base.errors import CorralError
 from corral.store.compaction import CompactionPolicy
 from corral.store.database import FOLD_BYTES, Database
-from corral.store.protocol import Change, Conflict, Entry, Full
+from corral.store.protocol import Broken, Change, Conflict, Entry, Full
 from corral.store.state import State, Write, decide
 
 _log = logging.getLogger(__name__)
@@ -264,6 +264,8 @@ class SqliteStore(State):
         """The job is durable, or `error` says why not; returns what its callers are told then."""
         self._busy = False
         failure = error if error is None or isinstance(error, Full) else self._break(error)
+        if isinstance(failure, Full):
+            self.refused = self._clock.monotonic()
         if isinstance(job, _Batch):
             self._finish_batch(job, failure)
         elif isinstance(job, _Compaction):
@@ -294,9 +296,7 @@ class SqliteStore(State):
 
     def _break(self, error: Exception) -> CorralError:
         """After an I/O error nobody can say what is on disk: refuse all further writes, until a restart reads it."""
-        broken = CorralError(
-            f"cannot write to the store {self._path}: {error}", "check the disk, then start the cell again"
-        )
+        broken = Broken(f"cannot write to the store {self._path}: {error}", "check the disk, then start the cell again")
         broken.__cause__ = error
         self._broken = broken
         _log.error("the store %s is broken and takes no more writes: %s", self._path, error)

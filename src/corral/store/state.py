@@ -1,5 +1,6 @@
 """What the stores of one process share: reads, watches, and the step from a write to a change."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from corral.base.errors import CorralError
 from corral.store.compaction import CompactionClock, CompactionPolicy
 from corral.store.index import Index
 from corral.store.protocol import Change, Conflict, Entry, Page, Topic, Watch
-from corral.store.watchers import Watchers
+from corral.store.watchers import Watchers, filed_under
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class State:
         self._index = Index()
         self._watchers = Watchers()
         self._compaction = CompactionClock(policy)
+        self.refused = -math.inf
 
     @property
     def revision(self) -> int:
@@ -78,11 +80,13 @@ class State:
     def get(self, key: str) -> Entry | None:
         return self._index.get(key)
 
-    async def list(self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "") -> Page:
-        return self._index.page(prefix, revision, limit, after)
+    async def list(
+        self, prefix: str, *, revision: int = 0, limit: int = 0, after: str = "", only: Topic | None = None
+    ) -> Page:
+        return self._index.page(prefix, revision, limit, after, only)
 
-    def current(self, prefix: str) -> tuple[Sequence[Entry], int]:
-        return self._index.current(prefix), self._index.revision
+    def current(self, prefix: str, only: Topic | None = None) -> tuple[Sequence[Entry], int]:
+        return self._index.current(prefix, only), self._index.revision
 
     def watch(self, prefix: str, *, after: int, buffer: int = 10_000, only: Topic | None = None) -> Watch:
         """Changes above `after` under `prefix`, of the topic `only`.
@@ -94,7 +98,7 @@ class State:
         self._index.check(after)
         backlog = [change for change in self._index.since(after) if change.entry.key.startswith(prefix)]
         if only is not None:
-            backlog = [change for change in backlog if only.value in only.filing(change)]
+            backlog = [change for change in backlog if only.value in filed_under(change, only.filing)]
         return self._watchers.open(prefix, after, backlog, buffer, self._latest, only)
 
     def _latest(self) -> int:

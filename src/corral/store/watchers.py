@@ -10,7 +10,7 @@ few dozen leading texts of the key whatever the number of watchers.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 
 from corral.store.protocol import Change, Compacted, Filing, Topic
 
@@ -143,9 +143,15 @@ class _Audience:
 def _filed(changes: Sequence[Change], filing: Filing) -> dict[str, list[Change]]:
     found: dict[str, list[Change]] = {}
     for change in changes:
-        for value in filing(change):
+        for value in filed_under(change, filing):
             found.setdefault(value, []).append(change)
     return found
+
+
+def filed_under(change: Change, filing: Filing) -> Collection[str]:
+    """What the entry is filed under, as it is and as it was."""
+    now = filing(change.entry)
+    return (now,) if change.previous is None else {now, filing(change.previous)}
 
 
 class Watchers:

@@ -7,10 +7,10 @@ API and then written nowhere. So one machine can play a thousand (kubemark does 
 
     python -m corral.testing.hollow SERVER TOKEN HASH [--machines N] [--first N] [--directory DIR]
 
-One process has the work of all its machines to do: so that their heartbeats are not late for it, it begins with at most
-`--pace` pods a second. SERVER, TOKEN and HASH are those of the line that `corral token create` prints. A line on stdout
-says when all machines are ready; then each line on stdin names a machine that dies as in a power cut, and the end of
-stdin ends all of them.
+One process has the work of all its machines to do: so that their heartbeats are not late for it, at most `--at-once`
+pods of it are being started at any time; the others wait for their turn. SERVER, TOKEN and HASH are those of the line
+that `corral token create` prints. A line on stdout says when all machines are ready; then each line on stdin names a
+machine that dies as in a power cut, and the end of stdin ends all of them.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
-import uvloop
 
 from corral.agent.agent import Agent
 from corral.agent.problems.api import Finding, Sample, Source
@@ -46,11 +45,13 @@ from corral.base import memory
 from corral.base.clock import Clock, SystemClock
 from corral.base.errors import CorralError
 from corral.client.client import Client
+from corral.kinds import conditions
 from corral.kinds.podnetwork import SPACE
 from corral.kinds.resources import HOST_SUBNETS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
 from corral.testing.fake_runtime import FakeImages, FakeProcess, FakeRuntime, Program
+from corral.wire.loops import run
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,9 @@ CAPACITY: Final = {"cpu": 32_000, "memory": 128 << 30, "ephemeral-storage": 500 
 _ZONES: Final = 10
 _TOGETHER: Final = 20
 """Machines that join at a time."""
+_LOOK_SECONDS: Final = 0.25
+_LOOKS: Final = 120
+"""After half a minute a pod has had its turn, ready or not."""
 
 
 class _Images(FakeImages):
@@ -171,31 +175,28 @@ class _Fine(Source[None]):
         return [Finding(type_, False, "Hollow", "nothing ever happens to a hollow machine") for type_ in _FINE]
 
 
-class Pace:
-    """Lets one pass after the other, so many a second."""
-
-    def __init__(self, rate: float) -> None:
-        self._every = 1 / rate
-        self._next = 0.0
-
-    async def turn(self) -> None:
-        now = time.monotonic()
-        mine = self._next = max(now, self._next + self._every)
-        await asyncio.sleep(mine - now)
-
-
 class HollowAgent(Agent):
     """An agent that takes its turn among all of the process before it begins with a pod."""
 
     volume_manager = HollowVolumes
 
-    def __init__(self, *arguments: Any, pace: Pace, **options: Any) -> None:
+    def __init__(self, *arguments: Any, turns: asyncio.Semaphore, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._pace = pace
+        self._turns = turns
 
     async def _live(self, worker: PodWorker) -> None:
-        await self._pace.turn()
-        await super()._live(worker)
+        async with self._turns:
+            life = asyncio.create_task(super()._live(worker), name=f"life of {worker.key}")
+            try:
+                for _ in range(_LOOKS):
+                    await asyncio.wait({life}, timeout=_LOOK_SECONDS)
+                    if life.done() or conditions.is_true(worker.pod, "Ready"):
+                        break
+            except asyncio.CancelledError:
+                life.cancel()
+                await asyncio.wait({life})
+                raise
+        await life
 
 
 def _sources(around: Surroundings) -> Sequence[Source[Any]]:
@@ -214,15 +215,15 @@ class Fleet:
 
     Args:
         pin: the hash of the cell's authority.
-        pace: pods that are begun with in a second.
+        at_once: pods that are being started at any time.
     """
 
-    def __init__(self, server: str, token: str, pin: str, directory: Path, pace: float = 100.0) -> None:
+    def __init__(self, server: str, token: str, pin: str, directory: Path, at_once: int = 50) -> None:
         self._server, self._token, self._pin = server, token, pin
         self._directory = directory
         self.complete = asyncio.Event()
         """To be set when all machines have joined."""
-        self._parts = Parts(self._ground, partial(HollowAgent, pace=Pace(pace)), _sources)
+        self._parts = Parts(self._ground, partial(HollowAgent, turns=asyncio.Semaphore(at_once)), _sources)
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._joining = asyncio.Semaphore(_TOGETHER)
 
@@ -302,14 +303,14 @@ async def _run(fleet: Fleet, first: int, count: int) -> None:
 @click.argument("pin", metavar="HASH")
 @click.option("--machines", default=100, show_default=True, metavar="N")
 @click.option("--first", default=0, show_default=True, metavar="N", help="The number of the first one.")
-@click.option("--pace", default=150.0, show_default=True, metavar="N", help="Pods that are begun with in a second.")
+@click.option("--at-once", default=50, show_default=True, metavar="N", help="Pods that are being started at any time.")
 @click.option("--directory", default="/dev/shm", type=click.Path(path_type=Path), help="For what agents write.")
-def main(server: str, token: str, pin: str, machines: int, first: int, pace: float, directory: Path) -> None:
+def main(server: str, token: str, pin: str, machines: int, first: int, at_once: int, directory: Path) -> None:
     logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s: %(message)s")
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     with TemporaryDirectory(prefix="corral-hollow-", dir=directory) as place:
-        uvloop.run(_run(Fleet(server, token, pin, Path(place), pace), first, machines))
+        run(_run(Fleet(server, token, pin, Path(place), at_once), first, machines))
 
 
 if __name__ == "__main__":

@@ -178,11 +178,8 @@ class StoreSuite:
         watch.close()
 
     async def test_a_watch_by_topic_sees_what_is_or_was_of_it(self, store: Store) -> None:
-        def values(change: Change) -> set[str]:
-            return {entry.value.decode() for entry in (change.entry, change.previous) if entry is not None}
-
         wrote(await store.create("/a/x", b"blue"))
-        watches = [store.watch("/a/", after=0, only=Topic(values, colour)) for colour in ("blue", "red", "blue")]
+        watches = [store.watch("/a/", after=0, only=Topic(_text, colour)) for colour in ("blue", "red", "blue")]
         wrote(await store.update("/a/x", b"red", 1))
         wrote(await store.create("/a/y", b"green"))
         wrote(await store.update("/a/x", b"green", 2))
@@ -192,6 +189,25 @@ class StoreSuite:
             assert [change.entry.revision for change in await changes_of(watch, len(revisions))] == revisions
             assert watch.progress() == 6
             watch.close()
+
+    async def test_a_listing_by_topic_shows_what_is_of_it_now_or_was_then(self, store: Store) -> None:
+        blue = Topic(_text, "blue")
+        for name in "xyz":
+            wrote(await store.create(f"/a/{name}", b"blue"))
+        wrote(await store.create("/b/x", b"blue"))
+        first = await store.list("/a/", limit=2, only=blue)
+        assert ([entry.key for entry in first.entries], first.remaining) == (["/a/x", "/a/y"], 1)
+        wrote(await store.update("/a/x", b"red", 1))
+        wrote(await store.delete("/a/z", 3))
+        wrote(await store.create("/a/w", b"blue"))
+        rest = await store.list("/a/", revision=first.revision, limit=2, after="/a/y", only=blue)
+        assert ([entry.key for entry in rest.entries], rest.more) == (["/a/z"], False)
+        entries, revision = store.current("/a/", blue)
+        assert ([entry.key for entry in entries], revision) == (["/a/w", "/a/y"], 7)
+        await store.compact(7)
+        wrote(await store.update("/a/x", b"blue", 5))
+        assert [entry.key for entry in store.current("/a/", blue)[0]] == ["/a/w", "/a/x", "/a/y"]
+        assert store.current("/a/", Topic(_text, "green"))[0] == ()
 
     async def test_a_prefix_is_any_leading_text(self, store: Store) -> None:
         watches = [store.watch(prefix, after=0) for prefix in ("/", "/a/b", "/a/b/c", "/a/b/c/d")]
@@ -305,6 +321,14 @@ class StoreSuite:
         await store.close()
 
 
+def _text(entry: Entry) -> str:
+    return entry.value.decode()
+
+
+def _length(entry: Entry) -> str:
+    return str(len(entry.value))
+
+
 @dataclass
 class _Model:
     """The whole history as dictionaries: revision -> key -> (value, revision, created)."""
@@ -371,12 +395,15 @@ class _Model:
             return
         at = self.history[revision] if revision else self.history[-1]
         found: list[tuple[str, bytes, int]] = []
-        page = await store.list(prefix, revision=revision, limit=limit)
+        length = data.draw(st.sampled_from([None, 0, 1, 2]), label="length of values")
+        only = None if length is None else Topic(_length, str(length))
+        page = await store.list(prefix, revision=revision, limit=limit, only=only)
         found += [(entry.key, entry.value, entry.revision) for entry in page.entries]
         while page.more:
-            page = await store.list(prefix, revision=page.revision, limit=limit, after=found[-1][0])
+            page = await store.list(prefix, revision=page.revision, limit=limit, after=found[-1][0], only=only)
             found += [(entry.key, entry.value, entry.revision) for entry in page.entries]
-        assert found == [(key, at[key][0], at[key][1]) for key in sorted(at) if key.startswith(prefix)]
+        wanted = [(key, *at[key][:2]) for key in sorted(at) if key.startswith(prefix)]
+        assert found == [one for one in wanted if length is None or len(one[1]) == length]
 
     def check_state(self, store: Store) -> None:
         assert store.revision == len(self.history) - 1
@@ -384,9 +411,11 @@ class _Model:
         for prefix in _PREFIXES:
             entries, revision = store.current(prefix)
             assert revision == store.revision
-            assert {entry.key: (entry.value, entry.revision, entry.created) for entry in entries} == {
-                key: record for key, record in self.history[-1].items() if key.startswith(prefix)
-            }
+            wanted = {key: record for key, record in self.history[-1].items() if key.startswith(prefix)}
+            assert {entry.key: (entry.value, entry.revision, entry.created) for entry in entries} == wanted
+            filed = [entry for length in range(4) for entry in store.current(prefix, Topic(_length, str(length)))[0]]
+            assert len(filed) == len(entries)
+            assert set(filed) == set(entries)
         for key in _KEYS:
             entry = store.get(key)
             assert (entry is None) == (key not in self.history[-1])

@@ -27,6 +27,9 @@ NAMESPACE: Final = "default"
 SET: Final = "shared-set"
 _PREFIX: Final = "written-"
 _OWNER: Final = "kubernetes.io/service-name"
+_NO_ROOM: Final = 507
+_FLOOD_BYTES: Final = 500_000
+_FLOOD_MOST: Final = 100
 _KEYS: Final = 20
 _ANSWER_SECONDS: Final = 3.0
 _VISIT_SECONDS: Final = 1.0
@@ -38,14 +41,14 @@ async def attempt(call: Awaitable[Obj]) -> tuple[Outcome, Obj | None]:
         async with asyncio.timeout(_ANSWER_SECONDS):
             return Outcome.OK, await call
     except StatusError as error:
-        definite = 400 <= error.code < 500 and error.code != 429
+        definite = (400 <= error.code < 500 and error.code != 429) or error.code == _NO_ROOM
         return (Outcome.REFUSED if definite else Outcome.UNKNOWN), None
     except OSError:  # TimeoutError is one
         return Outcome.UNKNOWN, None
 
 
 def _map(name: str, data: dict[str, str]) -> Obj:
-    metadata = {"name": name, "namespace": NAMESPACE}
+    metadata = {"name": name, "namespace": NAMESPACE} if name else {"generateName": "flood-", "namespace": NAMESPACE}
     return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": data}
 
 
@@ -183,6 +186,18 @@ async def _tasks(coroutines: Any) -> AsyncIterator[None]:
         yield
         for task in started:
             task.cancel()
+
+
+async def flood(client: Client) -> int:
+    """Write as much as the store takes; how many objects that were."""
+    for number in range(_FLOOD_MOST):
+        try:
+            await client.create(CONFIG_MAPS, _map("", {"value": "x" * _FLOOD_BYTES}))
+        except StatusError as error:
+            if error.code == _NO_ROOM:
+                return number
+            raise
+    raise AssertionError("a full disk never becomes full")
 
 
 async def read_all(client: Client, history: History) -> None:

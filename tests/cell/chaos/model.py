@@ -6,9 +6,11 @@ client names the revision that it follows, so an acknowledged write ends the cha
 
 What ran, when and where is told by the containers themselves: each holds a lock in the kernel for as long as it lives
 (flock(2) on a file of its ordinal or index), and notes in a journal that it began, that its work is done, or that
-somebody else held its lock.
+somebody else held its lock, and when that was over. What a frozen machine holds does not run until the machine thaws;
+then its watchman has a moment to find out (decision 17).
 """
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,12 +18,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from .plan import MEMBER_SORTS, SERVER_SORTS, SILENCING, Fault
+from .plan import MEMBER_SORTS, SERVER_SORTS, SILENCING, Fault, Sort
 
 _APART: Final = 5.0
 """Seconds between a fault of servers or etcd and a machine's for that to count as alone."""
 _SLACK: Final = 10.0
 """Seconds after a fault's end in which something may still be lost to it (fencing; the machine's boot)."""
+_THAW: Final = 1.0
+"""Seconds after a thaw in which the watchman has killed what ran on: its quarter, and room for a busy machine."""
 
 
 class Outcome(StrEnum):
@@ -49,7 +53,7 @@ class Line:
     """A line of the journal: `event app identity uid node at`."""
 
     event: str
-    """start, done, double."""
+    """start, done, double, alone."""
     app: str
     identity: str
     uid: str
@@ -95,7 +99,7 @@ def violations(history: History) -> list[str]:
     return [
         *lost_writes(history.writes, history.final),
         *lost_tokens(history.appends, history.tokens),
-        *double_runs(history.journal),
+        *double_runs(history.journal, history.faults),
         *broken_jobs(history.jobs, history.journal, history.faults),
     ]
 
@@ -128,13 +132,47 @@ def lost_tokens(appends: Sequence[Write], tokens: Sequence[str]) -> list[str]:
     ]
 
 
-def double_runs(journal: Iterable[Line]) -> list[str]:
-    """Identities that began while another of them was alive."""
+def double_runs(journal: Sequence[Line], faults: Sequence[Fault]) -> list[str]:
+    """Identities that began while another of them was alive, and did not only stand still."""
     return [
         f"{line.app}/{line.identity} ran twice at {line.at:.1f} s: it began on {line.node} ({line.uid})"
-        for line in journal
-        if line.event == "double"
+        for line, overlap in _doubles(journal, faults)
+        if overlap is None or overlap > _THAW
     ]
+
+
+def _doubles(journal: Sequence[Line], faults: Sequence[Fault]) -> list[tuple[Line, float | None]]:
+    """Each that found its lock held, and for how many seconds both ran: None if the holder's machine was not frozen."""
+    held: dict[tuple[str, str], Line] = {}
+    before: dict[str, Line] = {}
+    found: list[tuple[Line, float | None]] = []
+    for number, line in enumerate(journal):
+        name = (line.app, line.identity)
+        if line.event == "start" and name in held:
+            before[line.uid] = held[name]
+        if line.event in ("start", "alone"):
+            held[name] = line
+        elif line.event == "double" and line.uid in before:
+            held[name] = before[line.uid]
+            found.append((line, _overlap(line, held[name], journal[number:], faults)))
+    return found
+
+
+def _overlap(line: Line, holder: Line, later: Sequence[Line], faults: Sequence[Fault]) -> float | None:
+    thaws = [
+        fault.ends
+        for fault in faults
+        if fault.sort is Sort.FREEZE_MACHINE and fault.target == holder.node and fault.at < line.at < fault.ends
+    ]
+    if not thaws:
+        return None
+    same = [other for other in later if (other.app, other.identity) == (line.app, line.identity)]
+    for other in same:
+        if (other.event, other.uid) == ("alone", line.uid):
+            return max(0.0, other.at - thaws[0])
+        if other.event == "start":
+            return 0.0  # this one died before the other thawed, or its successor finds two
+    return math.inf
 
 
 def broken_jobs(jobs: Iterable[JobEnd], journal: Sequence[Line], faults: Sequence[Fault]) -> list[str]:
@@ -184,6 +222,8 @@ class Figures:
     """From a machine's silence until an ordinal that ran there runs elsewhere."""
     restored: list[float]
     """From a machine's silence until the Deployment has all its endpoints on other machines."""
+    overlaps: list[float]
+    """From a machine's thaw until what runs elsewhere by now was dead there."""
     requests: int
     lost: int
 
@@ -195,6 +235,7 @@ class Figures:
             f"time to replace an ordinal: {_spread(self.replaced)}",
             f"time to restore the endpoints: {_spread(self.restored)}",
             f"requests lost: {self.lost} of {self.requests} ({share:.2f} %)",
+            f"two of one ordinal after a thaw: {_spread(self.overlaps)}",
         ]
 
 
@@ -223,8 +264,9 @@ def figures(history: History, apps: Sequence[str], *, alone: bool = False) -> Fi
         if before and fault.target in before[-1]:
             later = [at for at, nodes in history.endpoints if at > fault.at and _elsewhere(nodes, fault, replicas)]
             restored += [at - fault.at for at in later[:1] if at < fault.ends]
+    overlaps = [overlap for _, overlap in _doubles(history.journal, history.faults) if overlap is not None]
     lost = sum(not ok for _, ok in history.requests)
-    return Figures(detected, replaced, restored, len(history.requests), lost)
+    return Figures(detected, replaced, restored, overlaps, len(history.requests), lost)
 
 
 def _is_alone(fault: Fault, faults: Iterable[Fault]) -> bool:

@@ -22,6 +22,8 @@ class Sort(StrEnum):
     """SIGKILL of the agent alone; then it is started again."""
     FREEZE_AGENT = "freeze agent"
     """SIGSTOP of the agent; then SIGCONT."""
+    FREEZE_MACHINE = "freeze machine"
+    """All its processes at once, as a hypervisor does; then they go on where they were."""
     PARTITION = "partition machine"
     PARTITION_IN = "partition machine, in"
     """Nothing reaches it; what it sends arrives."""
@@ -30,18 +32,24 @@ class Sort(StrEnum):
     """Of a machine: no byte is left on the file system of its data."""
     SHIFT_AGENT_CLOCK = "shift agent clock"
     SHIFT_SERVER_CLOCK = "shift server clock"
+    FILL_SERVER_DISK = "fill server disk"
     KILL_SERVER = "kill server"
     FREEZE_SERVER = "freeze server"
     KILL_MEMBER = "kill etcd member"
     FREEZE_MEMBER = "freeze etcd member"
+    FILL_MEMBER_DISK = "fill etcd member disk"
+    """It ends when it notices; then it is started again."""
 
 
-SERVER_SORTS: Final = frozenset({Sort.KILL_SERVER, Sort.FREEZE_SERVER, Sort.SHIFT_SERVER_CLOCK})
-MEMBER_SORTS: Final = frozenset({Sort.KILL_MEMBER, Sort.FREEZE_MEMBER})
+SERVER_SORTS: Final = frozenset({Sort.KILL_SERVER, Sort.FREEZE_SERVER, Sort.SHIFT_SERVER_CLOCK, Sort.FILL_SERVER_DISK})
+MEMBER_SORTS: Final = frozenset({Sort.KILL_MEMBER, Sort.FREEZE_MEMBER, Sort.FILL_MEMBER_DISK})
 MACHINE_SORTS: Final = frozenset(Sort) - SERVER_SORTS - MEMBER_SORTS
 TIERS: Final = (MACHINE_SORTS, SERVER_SORTS, MEMBER_SORTS)
 SILENCING: Final = frozenset(
-    {Sort.KILL_MACHINE, Sort.KILL_AGENT, Sort.FREEZE_AGENT, Sort.PARTITION, Sort.PARTITION_IN, Sort.PARTITION_OUT}
+    {
+        *(Sort.KILL_MACHINE, Sort.KILL_AGENT, Sort.FREEZE_AGENT, Sort.FREEZE_MACHINE),
+        *(Sort.PARTITION, Sort.PARTITION_IN, Sort.PARTITION_OUT),
+    }
 )
 """The server hears no renewal meanwhile."""
 
@@ -129,7 +137,9 @@ def _draw(sort: Sort, inventory: Inventory, at: float, faults: Sequence[Fault], 
     free = [target for target in targets if target not in faulty]
     if len(targets) - len(free) >= inventory.most(sort):
         return None
-    long = sort in MACHINE_SORTS and sort != Sort.KILL_AGENT and rng.random() < 2 / 3
+    # A full disk is noticed by who needs room, and that takes a while.
+    lasting = (MACHINE_SORTS - {Sort.KILL_AGENT}) | {Sort.FILL_SERVER_DISK, Sort.FILL_MEMBER_DISK}
+    long = sort in lasting and rng.random() < 2 / 3
     lasts = rng.uniform(*(_LONG if long else _SHORT))
     shifts = sort in (Sort.SHIFT_AGENT_CLOCK, Sort.SHIFT_SERVER_CLOCK)
     return Fault(at, sort, rng.choice(free), round(lasts, 2), rng.choice(_SHIFTS) if shifts else 0.0)

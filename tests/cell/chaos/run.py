@@ -18,11 +18,11 @@ from corral.kinds.resources import CONFIG_MAPS, DEPLOYMENTS, JOBS, NODES, PODS, 
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj, Resource
 
+from ..leaks import leaks
 from . import workloads
-from .client import NAMESPACE, Users, read_all, wall_clock
-from .leaks import leaks
+from .client import NAMESPACE, Users, flood, read_all, wall_clock
 from .model import Figures, History, figures, violations
-from .plan import TIERS, Fault, plan
+from .plan import TIERS, Fault, Sort, plan
 from .world import World
 
 _SETTLE_SECONDS: Final = 90.0
@@ -154,6 +154,8 @@ class _Run:
             # A run that is broken off meanwhile leaves it to the world's stop to mend.
             mend = await asyncio.to_thread(self._world.begin, planned)
             try:
+                if planned.sort is Sort.FILL_SERVER_DISK and not self._world.replicated:
+                    self._say(f"  refused after {await flood(self._clients[0])} objects more: its log had room")
                 await asyncio.sleep(max(0.0, began + planned.lasts - self._now()))
             finally:
                 await asyncio.to_thread(mend)

@@ -17,8 +17,11 @@ PORT: Final = 8080
 COMPLETIONS: Final = 6
 
 _TELL: Final = 'tell() { echo "$1 $APP $IDENTITY $POD_UID $NODE $(date +%s.%N)" >> /witness/journal; }\n'
-_HOLD: Final = 'exec 9> "/witness/lock-$APP-$IDENTITY"\nflock -n 9 || tell double\ntell start\n'
-"""Once locked, the file stays so until the last process that has it open is dead."""
+_HOLD: Final = """tell start
+exec 9> "/witness/lock-$APP-$IDENTITY"
+flock -n 9 || { tell double; flock 9; tell alone; }
+"""
+"""Once locked, the file stays so until the last process that has it open is dead, also if it stands still."""
 _SERVE: Final = f"mkdir /tmp/www; hostname > /tmp/www/index.html; exec busybox httpd -f -p {PORT} -h /tmp/www"
 
 

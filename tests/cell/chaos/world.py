@@ -19,9 +19,12 @@ from corral.app.clock import FILE as CLOCK_FILE
 
 from ...integration.store.etcd_cluster import EtcdCluster
 from ..e2e.conftest import Cell, leftovers
-from .plan import Fault, Inventory, Sort
+from .plan import MEMBER_SORTS, SERVER_SORTS, Fault, Inventory, Sort
 
 _DISK_MEGABYTES: Final = 96
+_MEMBER_MEGABYTES: Final = 320
+"""etcd takes room for two logs of 64 MB before it needs it."""
+_RUN_MEGABYTES: Final = 8
 _DIRECTIONS: Final = {Sort.PARTITION: "both", Sort.PARTITION_IN: "in", Sort.PARTITION_OUT: "out"}
 
 
@@ -74,30 +77,49 @@ class World:
         """Of a machine's agent."""
         return self.first.data_dir / "machines" / machine
 
+    def member_dir(self, number: int) -> Path:
+        """Where a member of etcd keeps its data."""
+        return self.etcd.directory / f"m{number}"
+
     def start(self) -> None:
         """Start everything and return when it answers."""
-        (self.directory / "etcd").mkdir()
+        for number in range(self.etcd.size):
+            self._mount(self.member_dir(number), f"etcd{number}", _MEMBER_MEGABYTES)
+        for name, server in self.servers.items():
+            self._mount_server(name, server.data_dir)
         self.witness.mkdir()
         (self.witness / "journal").touch()
         self.witness.chmod(0o777)
         self.etcd.start()
         for name in self.inventory.machines:
-            self._mount(name)
+            self._mount(self.data_dir(name), name, _DISK_MEGABYTES)
+            self._log_elsewhere(self.data_dir(name), name)
         options = ("--store", self.store) if self.replicated else ()
         self.first.up(*options, "--machines", str(self.machines))
         if self.replicated:
             self.servers["s2"].up("--join-server", str(self.first.kubeconfig), "--no-agent")
 
-    def _mount(self, machine: str) -> None:
-        disk, image = self.data_dir(machine), self.directory / f"{machine}.img"
+    def _mount(self, disk: Path, name: str, megabytes: int) -> None:
+        image = self.directory / f"{name}.img"
         disk.mkdir(parents=True)
         with image.open("wb") as file:
-            file.truncate(_DISK_MEGABYTES << 20)
+            file.truncate(megabytes << 20)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
         subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=True)
         self._disks.append(disk)
-        # What a machine has to say while its disk is full is worth reading.
-        logs = self.directory / "logs" / machine
+
+    def _mount_server(self, name: str, disk: Path) -> None:
+        """What is to break the fleet writes to the server's `run`, which is in memory as on other machines."""
+        self._mount(disk, name, _DISK_MEGABYTES)
+        self._log_elsewhere(disk, name)
+        run = disk / "run"
+        run.mkdir(mode=0o700)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_RUN_MEGABYTES}m", "corral-test", str(run)], check=True)
+        self._disks.append(run)
+
+    def _log_elsewhere(self, disk: Path, name: str) -> None:
+        """What somebody has to say while their disk is full is worth reading."""
+        logs = self.directory / "logs" / name
         logs.mkdir(parents=True)
         (disk / "log").symlink_to(logs)
 
@@ -121,7 +143,7 @@ class World:
 
     def _unmount(self) -> None:
         """A disk that something still uses is told among what is left, and let go."""
-        for disk in self._disks:
+        for disk in reversed(self._disks):
             if subprocess.run(["umount", str(disk)], check=False, capture_output=True).returncode:
                 self._busy |= {str(disk)}
                 subprocess.run(["umount", "--lazy", str(disk)], check=False)
@@ -133,37 +155,56 @@ class World:
 
     def begin(self, fault: Fault) -> Callable[[], None]:
         """Break it; what is returned mends it. Both block."""
+        if fault.sort in MEMBER_SORTS:
+            return self._break_member(fault.sort, int(fault.target))
+        if fault.sort in SERVER_SORTS:
+            return self._break_server(fault)
+        return self._break_machine(fault)
+
+    def _break_machine(self, fault: Fault) -> Callable[[], None]:
         sort, target = fault.sort, fault.target
-        if sort is Sort.KILL_MACHINE:
-            return self._played("kill", target)
-        if sort in _DIRECTIONS:
-            return self._played("partition", target, "--direction", _DIRECTIONS[sort])
-        if sort is Sort.FILL_DISK:
+        if sort in (Sort.KILL_MACHINE, Sort.FREEZE_MACHINE):
+            self.first.corral("machine", "kill" if sort is Sort.KILL_MACHINE else "freeze", target)
+        elif sort in _DIRECTIONS:
+            self.first.corral("machine", "partition", target, "--direction", _DIRECTIONS[sort])
+        elif sort is Sort.FILL_DISK:
             return fill(self.data_dir(target))
-        if sort in (Sort.SHIFT_AGENT_CLOCK, Sort.SHIFT_SERVER_CLOCK):
-            directory = self.servers[target].data_dir if target in self.servers else self.data_dir(target)
-            return shift(directory / CLOCK_FILE, fault.shift)
-        if sort in (Sort.FREEZE_AGENT, Sort.FREEZE_SERVER):
+        elif sort is Sort.SHIFT_AGENT_CLOCK:
+            return shift(self.data_dir(target) / CLOCK_FILE, fault.shift)
+        elif sort is Sort.FREEZE_AGENT:
             return freeze(self.pid(target))
-        if sort is Sort.FREEZE_MEMBER:
-            return freeze(self.etcd.processes[int(target)].pid)
-        if sort is Sort.KILL_MEMBER:
-            self.etcd.kill(int(target))
-            return lambda: self.etcd.start([int(target)])
+        else:
+            kill(self.pid(target))
+        return lambda: self._heal(target, "thaw" if sort is Sort.FREEZE_MACHINE else "heal")
+
+    def _break_server(self, fault: Fault) -> Callable[[], None]:
+        sort, target = fault.sort, fault.target
+        if sort is Sort.FILL_SERVER_DISK:
+            return fill(self.servers[target].data_dir)
+        if sort is Sort.SHIFT_SERVER_CLOCK:
+            return shift(self.servers[target].data_dir / CLOCK_FILE, fault.shift)
+        if sort is Sort.FREEZE_SERVER:
+            return freeze(self.pid(target))
         kill(self.pid(target))
-        if sort is Sort.KILL_SERVER:
-            return lambda: self._again(target)
-        return self._healing(target)
+        return lambda: self._again(target)
 
-    def _played(self, *arguments: str) -> Callable[[], None]:
-        self.first.corral("machine", *arguments)
-        return self._healing(arguments[1])
+    def _break_member(self, sort: Sort, number: int) -> Callable[[], None]:
+        if sort is Sort.FREEZE_MEMBER:
+            return freeze(self.etcd.processes[number].pid)
+        if sort is Sort.KILL_MEMBER:
+            self.etcd.kill(number)
+            return lambda: self.etcd.start([number])
+        empty = fill(self.member_dir(number))
 
-    def _healing(self, machine: str) -> Callable[[], None]:
-        def heal() -> None:
-            self.first.corral("machine", "heal", machine)
+        def again() -> None:
+            empty()
+            if self.etcd.processes[number].poll() is not None:
+                self.etcd.start([number])
 
-        return heal
+        return again
+
+    def _heal(self, machine: str, how: str) -> None:
+        self.first.corral("machine", how, machine)
 
     def _again(self, server: str) -> None:
         self.servers[server].up(*(() if server == "s1" else ("--no-agent",)))

@@ -10,6 +10,7 @@ import pytest
 from corral.apiserver.auth.api import User
 from corral.apiserver.auth.pki import MASTERS, Pki
 from corral.apiserver.inprocess import InProcessTransport
+from corral.apiserver.server import ApiServer
 from corral.app.config import CellConfig, prepare_data_dir
 from corral.app.joinchecks import Findings, examine
 from corral.app.server import running_server
@@ -27,6 +28,7 @@ class Cell:
     pki: Pki
     token: str
     admin: Client
+    api: ApiServer
 
     async def examine(
         self, *, server: str = "", name: str = "m1", pin: str = "", token: str = "", clock: Clock | None = None
@@ -44,4 +46,4 @@ async def cell(tmp_path: Path) -> AsyncIterator[Cell]:
     async with running_server(config, clock, random.Random(1), lambda name, what: None) as api:
         await Roster(api.server, api.pki, config.url(api.port), clock, shared=False).tell()
         admin = Client(InProcessTransport(api.server, User("admin", (MASTERS,))))
-        yield Cell(config.url(api.port), api.pki, await issue(admin, 3600, ""), admin)
+        yield Cell(config.url(api.port), api.pki, await issue(admin, 3600, ""), admin, api.server)

@@ -3,7 +3,14 @@
 from typing import Any
 
 from corral.kinds.owners import owners_of
-from corral.kinds.resources import CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
+from corral.kinds.resources import (
+    CONTROLLER_REVISIONS,
+    DAEMON_SETS,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    STATEFUL_SETS,
+)
 from corral.kinds.types import Obj
 
 
@@ -86,3 +93,18 @@ async def test_a_set_made_anew_takes_over_what_the_former_left(cell: Any) -> Non
     revisions = (await cell.client.list(CONTROLLER_REVISIONS, "default"))["items"]
     assert [owner["uid"] for item in revisions for owner in owners_of(item)] == [anew["metadata"]["uid"]]
     assert {pod["metadata"]["uid"] for pod in (await cell.client.list(PODS, "default"))["items"]} == pods
+
+
+async def test_a_daemon_set_of_the_same_name_and_template_gets_revisions_of_its_own(cell: Any) -> None:
+    made = stateful_set(1, volumeClaimTemplates=[])
+    del made["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    daemons = {**made, "kind": "DaemonSet", "spec": {name: made["spec"][name] for name in ("selector", "template")}}
+    await cell.client.create(STATEFUL_SETS, made)
+    await cell.until(STATEFUL_SETS, "db", is_rolled_out)
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    await cell.client.patch(NODES, "m1", ready, subresource="status")
+    await cell.client.create(DAEMON_SETS, daemons)
+    found = await cell.until(DAEMON_SETS, "db", lambda obj: obj.get("status", {}).get("numberReady") == 1)
+    assert found["status"]["collisionCount"] == 1
+    revisions = (await cell.client.list(CONTROLLER_REVISIONS, "default"))["items"]
+    assert sorted(owner["kind"] for item in revisions for owner in owners_of(item)) == ["DaemonSet", "StatefulSet"]

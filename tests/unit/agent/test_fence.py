@@ -3,7 +3,7 @@
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.agent.fence import Fence
-from corral.controllers.nodelifecycle.plan import Sighting, sighting, verdict
+from corral.controllers.nodelifecycle.plan import Sighting, forgiven, sighting, verdict
 from corral.kinds.health import DEFAULT, FAST, FENCED, PROMISE, SILENCE, WAN, HealthProfile, Terms, annotation
 from corral.kinds.types import Obj
 
@@ -103,11 +103,16 @@ class World:
 
     The server decides with the functions that the controller has, from what it was shown of its own store; the agent
     has the real fence. A pod that is buried runs elsewhere at once, and one that is fenced dies at the last moment that
-    was promised.
+    was promised. While the disk is full (`full`: from when until when) nothing is written, and renewals that arrive
+    are refused for that.
     """
 
-    def __init__(self, there: Link, back: Link, lag: Link, evicted: float = 0.0) -> None:
+    def __init__(
+        self, there: Link, back: Link, lag: Link, evicted: float = 0.0, full: Sequence[tuple[float, float]] = ()
+    ) -> None:
         self._there, self._back, self._lag = there, back, lag
+        self._full = full
+        self._refused = -math.inf
         self._evicted = evicted
         self._mail: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -142,7 +147,14 @@ class World:
         number, follows = self._attempt, self._known
         self._post(self._there.delay(number), lambda: self._arrives(number, follows))
 
+    def _is_full(self) -> bool:
+        return any(begin <= self.now < end for begin, end in self._full)
+
     def _arrives(self, number: int, follows: int) -> None:
+        if self._is_full():
+            self._refused = self.now
+            self._post(self._back.delay(number), lambda: self._excused(number))
+            return
         accepted = follows == self._stored["metadata"]["resourceVersion"]
         if accepted:
             spec = {"renewTime": f"{number}", "leaseDurationSeconds": TERMS.lease}
@@ -161,6 +173,10 @@ class World:
         if self._fence.check(self.now) and not fenced:
             # Asked after the renewal, answered with what is in the API at that moment.
             self._post(self._there.delay(number + 1), self._lists)
+
+    def _excused(self, number: int) -> None:
+        if number == self._attempt and not self._fence.check(self.now):
+            self._fence.excused(self._sent)
 
     def _lists(self) -> None:
         wanted = not self.elsewhere
@@ -196,7 +212,9 @@ class World:
         if self._shown["metadata"]["resourceVersion"] < self._own:
             return  # a controller never decides on what was before its own last write
         node: Obj = {"status": {}}
-        self._seen = sighting(node, self._shown, self._seen, self.now)
+        self._seen = forgiven(sighting(node, self._shown, self._seen, self.now), self._refused)
+        if self._is_full():
+            return
         said = verdict(self._seen, node, self._shown, self.now, held=False)
         current = self._shown["metadata"]["resourceVersion"] == self._stored["metadata"]["resourceVersion"]
         if said != annotation(self._shown, SILENCE):
@@ -215,12 +233,20 @@ class World:
     lag=Delays,
     pauses=st.lists(st.integers(5, 40), min_size=1, max_size=20),
     evicted=st.integers(0, 500),
+    full=st.lists(st.tuples(st.integers(0, 590), st.integers(1, 200)), max_size=3),
 )
 def test_never_two_holders(
-    there: list[int | None], back: list[int | None], lag: list[int | None], pauses: list[int], evicted: int
+    there: list[int | None],
+    back: list[int | None],
+    lag: list[int | None],
+    pauses: list[int],
+    evicted: int,
+    full: list[tuple[int, int]],
 ) -> None:
-    """Messages are late and lost both ways, the server sees its own store late, the agent tries at odd times."""
-    world = World(Link(there), Link(back), Link(lag), evicted / 10)
+    """Messages are late and lost both ways, the server sees its own store late, the agent tries at odd times, and the
+    disk is full now and then."""
+    times = [(begin / 10, (begin + lasts) / 10) for begin, lasts in full]
+    world = World(Link(there), Link(back), Link(lag), evicted / 10, times)
     attempt = due = 0
     for tick in range(600):
         world.tick(tick / 10)
@@ -229,6 +255,18 @@ def test_never_two_holders(
             world.renew()
             attempt += 1
             due = tick + pauses[attempt % len(pauses)]
+
+
+def test_a_full_disk_stops_nothing_and_a_machine_that_dies_meanwhile_is_found_afterwards() -> None:
+    world, died = World(Link([0]), Link([0]), Link([0]), full=[(10.0, 40.0)]), 350
+    for tick in range(600):
+        world.tick(tick / 10)
+        if tick % 10 == 0 and tick <= died:
+            world.renew()
+        assert not (world.elsewhere and world.runs)
+        if 10 <= tick < died + 10 * TERMS.fence:
+            assert world.runs, f"stopped at {world.now} s"
+    assert world.elsewhere
 
 
 @pytest.mark.parametrize("cut", [120, 125, 131])

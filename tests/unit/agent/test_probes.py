@@ -164,8 +164,9 @@ async def test_tcp(actions: Actions) -> None:
     async with served(answering(200)) as port:
         assert (await actions.perform({"tcpSocket": {"port": port}}, TARGET, 5)).ok
     refused = await actions.perform({"tcpSocket": {"port": port}}, TARGET, 5)
-    assert not refused.ok
-    assert refused.message
+    assert refused == Outcome(False, f"dial tcp {TARGET.address}:{port}: connection refused")
+    unheard = await actions.perform({"httpGet": {"port": port, "path": "/ready"}}, TARGET, 5)
+    assert unheard == Outcome(False, f'Get "http://{TARGET.address}:{port}/ready": connection refused')
 
 
 def health(state: int | None) -> Serve:

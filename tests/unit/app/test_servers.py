@@ -5,8 +5,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.app.servers import known, peers, told
+from corral.app.servers import known, told
 from corral.base.clock import rfc3339_micro
+from corral.kinds.servers import identity, leader, peers
 from corral.kinds.types import Obj
 from corral.testing.clock import EPOCH
 
@@ -26,6 +27,14 @@ def test_servers_are_read_off_their_leases() -> None:
     manager: Obj = {"metadata": {"name": "corral-manager"}, "spec": {"renewTime": rfc3339_micro(EPOCH)}}
     found = peers([lease("https://b", 5), manager, lease("https://a", 90)])
     assert [(peer.url, peer.silent(EPOCH).total_seconds()) for peer in found] == [("https://a", 90), ("https://b", 5)]
+
+
+def test_who_leads_is_read_off_the_managers_lease() -> None:
+    assert leader([lease("https://a", 0)]) == ""
+    manager: Obj = {"metadata": {"name": "corral-manager"}, "spec": {"holderIdentity": identity("https://a", "0f")}}
+    assert leader([lease("https://b", 0), manager]) == "https://a"
+    manager["spec"]["holderIdentity"] = None
+    assert leader([manager]) == ""
 
 
 def test_the_list_is_read_as_it_is_published() -> None:

@@ -72,6 +72,12 @@ def test_a_set_holds_what_was_acknowledged_once_and_nothing_from_nowhere() -> No
     ]
 
 
+def _said(event: str, uid: str, node: str, at: float) -> Line:
+    return Line(event, "s", "s-0", uid, node, at)
+
+
+DOUBLE = [_said("start", "a", "m1", 1.0), _said("start", "b", "m2", 3.0), _said("double", "b", "m2", 3.0)]
+FROZEN = Fault(2.0, Sort.FREEZE_MACHINE, "m1", 18.0)
 JOB = JobEnd("j", 2, 2, "0-1")
 RUNS = [
     Line("start", "j", "0", "p", "m1", 1.0),
@@ -108,9 +114,26 @@ def test_work_is_done_again_only_when_something_had_happened() -> None:
 
 
 def test_two_of_one_ordinal_are_found() -> None:
-    journal = [Line("start", "s", "s-0", "a", "m1", 1.0), Line("double", "s", "s-0", "b", "m2", 2.0)]
-    assert double_runs(journal) == ["s/s-0 ran twice at 2.0 s: it began on m2 (b)"]
-    assert violations(History(journal=journal)) == double_runs(journal)
+    assert double_runs(DOUBLE, []) == ["s/s-0 ran twice at 3.0 s: it began on m2 (b)"]
+    assert violations(History(journal=DOUBLE)) == double_runs(DOUBLE, [])
+    assert double_runs(DOUBLE, [FROZEN]), "it ran on after the thaw"
+    assert double_runs([*DOUBLE, _said("alone", "b", "m2", 20.9)], []), "nothing had stood still"
+
+
+@pytest.mark.parametrize(
+    ("later", "overlap"),
+    [
+        ([("alone", "b", "m2", 20.3)], 0.3),
+        ([("alone", "b", "m2", 19.0)], 0.0),
+        ([("start", "c", "m3", 15.0), ("double", "c", "m3", 15.1), ("alone", "c", "m3", 20.5)], 0.5),
+    ],
+)
+def test_what_stood_still_has_a_moment_to_die_in(later: list[tuple[str, str, str, float]], overlap: float) -> None:
+    journal = [*DOUBLE, *(_said(*line) for line in later)]
+    assert double_runs(journal, [FROZEN]) == []
+    assert max(figures(History(journal=journal, faults=[FROZEN]), []).overlaps) == pytest.approx(overlap)
+    late = [*journal[:-1], replace(journal[-1], at=21.5)]
+    assert len(double_runs(late, [FROZEN])) == 1
 
 
 def test_figures_of_a_machine_that_dies() -> None:
@@ -126,9 +149,9 @@ def test_figures_of_a_machine_that_dies() -> None:
         requests=[(9.0, True), (10.5, False), (11.0, True), (12.0, True)],
     )
     found = figures(history, ["s"])
-    assert found == Figures([4.0], [7.5], [6.5], 4, 1)
+    assert found == Figures([4.0], [7.5], [6.5], [], 4, 1)
     assert found.lines()[0] == "time to detect: median 4.0 s, worst 4.0 s (1)"
     assert found.lines()[3] == "requests lost: 1 of 4 (25.00 %)"
     assert figures(history, ["s"], alone=True) == found
     history.faults.append(Fault(12.0, Sort.KILL_SERVER, "s1", 1.0))
-    assert figures(history, ["s"], alone=True) == Figures([], [], [], 4, 1)
+    assert figures(history, ["s"], alone=True) == Figures([], [], [], [], 4, 1)

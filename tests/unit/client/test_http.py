@@ -1,6 +1,9 @@
 """The HTTP transport against a small server on the loopback."""
 
 import asyncio
+import ctypes
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 
@@ -41,7 +44,7 @@ async def server() -> AsyncIterator[Server]:
     made = Server()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", made.serve)
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, shutdown_timeout=0.01)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -238,4 +241,75 @@ async def test_a_heartbeat_that_is_given_up_keeps_its_connection(server: Server)
     await client.get(LEASES, "m1", "kube-node-lease")
     assert len(connections) == 2
     assert connections[0] is connections[1]
+    await transport.close()
+
+
+_ATTACH_FILTER = 26
+_DROP_EVERYTHING = struct.pack("HBBI", 6, 0, 0, 0)
+ACKNOWLEDGE = 0.3
+
+
+def cut(ours: socket.socket) -> None:
+    """From now on no packet reaches this socket (a classic BPF program that returns 0)."""
+    program = ctypes.create_string_buffer(_DROP_EVERYTHING)
+    ours.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+async def begun(client: Client) -> "asyncio.Task[None]":
+    """A watch that stands; the task ends with it."""
+
+    async def read() -> None:
+        async with client.watch(PODS, "default") as events:
+            opened.set()
+            async for _ in events:
+                pass
+
+    opened = asyncio.Event()
+    task = asyncio.create_task(read())
+    async with asyncio.timeout(5):
+        await opened.wait()
+    return task
+
+
+@pytest.fixture
+async def connections(server: Server) -> list[socket.socket]:
+    """The server's side of each request so far. Watches are silent; everything else is answered."""
+    found: list[socket.socket] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        found.append(request.transport.get_extra_info("socket"))
+        if "watch" in request.query:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await asyncio.sleep(3600)
+        if "slow" in request.path:
+            await asyncio.sleep(2 * ACKNOWLEDGE)
+        return web.json_response({"metadata": {"name": "a"}})
+
+    server.handler = handler
+    return found
+
+
+async def test_watches_outlast_a_server_that_is_slow_but_not_a_cut(
+    server: Server, connections: list[socket.socket]
+) -> None:
+    transport = HttpTransport(server.url, acknowledge_seconds=ACKNOWLEDGE)
+    client = Client(transport)
+    watch = await begun(client)
+    await client.get(CONFIG_MAPS, "slow", "default")
+    cut(connections[-1])
+    async with asyncio.timeout(10):
+        with pytest.raises(OSError, match="timed out"):
+            await client.patch(LEASES, "m1", {}, "kube-node-lease")
+    assert not watch.done(), "there is nowhere else to go yet"
+    later = await begun(client)
+    await client.get(CONFIG_MAPS, "a", "default")
+    async with asyncio.timeout(5):
+        with pytest.raises(OSError):
+            await watch
+    await asyncio.sleep(0.05)
+    assert not later.done(), "it was opened after the cut"
+    later.cancel()
+    await asyncio.wait({later})
     await transport.close()

@@ -149,6 +149,27 @@ async def test_an_update_that_does_not_matter_is_not_looked_at(setup: Setup) -> 
     assert setup.controller.seen == ["a", "a"]
 
 
+async def test_a_key_that_is_looked_at_for_long_rests(setup: Setup) -> None:
+    def looks_long(key: Key) -> Result:
+        setup.clock._elapsed += 0.02
+        return Done()
+
+    setup.controller.answer = looks_long
+    setup.api.put("a")
+    await settle()
+    for _ in range(3):
+        setup.api.put("a")
+        await settle()
+    assert setup.controller.seen == ["a"]
+    await setup.clock.advance(0.17)
+    assert setup.controller.seen == ["a"]
+    await setup.clock.advance(0.02)
+    assert setup.controller.seen == ["a", "a"]
+    setup.api.put("b")
+    await settle()
+    assert setup.controller.seen == ["a", "a", "b"]
+
+
 async def test_requeue_wakes_up_in_time(setup: Setup) -> None:
     setup.controller.answer = lambda key: Requeue(30)
     setup.api.put("a")

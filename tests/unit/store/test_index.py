@@ -3,7 +3,7 @@
 import pytest
 
 from corral.store.index import Index
-from corral.store.protocol import Change, Entry
+from corral.store.protocol import Change, Entry, Topic
 from corral.store.state import Write, decide
 
 
@@ -61,6 +61,40 @@ def test_pages_of_the_past_are_built_once() -> None:
     put(index, "/a/8", b"new")
     assert [entry.value for entry in index.at("/a/", 10)] == [b""] * 10
     assert [entry.value for entry in index.at("/a/", 11)] == [b""] * 9 + [b"new"]
+
+
+def test_a_listing_by_topic_looks_at_what_changed_since_the_last_one() -> None:
+    index, looks = Index(), list[str]()
+
+    def colour(entry: Entry) -> str:
+        looks.append(entry.key)
+        return entry.value.decode()
+
+    red, blue = Topic(colour, "red"), Topic(colour, "blue")
+    for number in range(100):
+        put(index, f"/a/{number:02}", b"red")
+    assert len(index.current("/a/", red)) == 100
+    put(index, "/b/1", b"red")
+    for value in (b"blue", b"red", b"blue"):
+        put(index, "/a/07", value)
+    delete(index, "/a/08")
+    looks.clear()
+    assert [entry.key for entry in index.current("/a/", blue)] == ["/a/07"]
+    assert len(index.current("/a/", red)) == 98
+    assert index.current("/a/", red) is index.current("/a/", red)
+    assert looks == ["/a/07"]
+    put(index, "/a/09", b"blue")
+    index.forget(index.revision)
+    assert [entry.key for entry in index.current("/a/", blue)] == ["/a/07", "/a/09"]
+    assert index.current("/a/", blue)[1] is index.get("/a/09")
+
+
+def test_what_topics_keep_is_bounded() -> None:
+    index = Index()
+    put(index, "/a/1")
+    for number in range(100):
+        index.current(f"/{number}/", Topic(lambda entry: entry.key, ""))
+    assert len(index._filed) == 32
 
 
 def test_superseded_names_what_no_reader_can_ask_for_any_more() -> None:

@@ -29,9 +29,9 @@ async def test_each_watcher_gets_its_own_prefix_only() -> None:
 async def test_a_thousand_topics_cost_one_look_and_one_wake_up() -> None:
     looks: list[int] = []
 
-    def machine(change: Change) -> list[str]:
-        looks.append(change.entry.revision)
-        return [change.entry.key.rpartition("-")[2]]
+    def machine(entry: Entry) -> str:
+        looks.append(entry.revision)
+        return entry.key.rpartition("-")[2]
 
     watchers = Watchers()
     opened = [watchers.open("/pods/", 0, [], 1, latest, Topic(machine, str(number))) for number in range(1000)]

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from corral.agent.podstate.model import Failure, Observed
-from corral.agent.podstate.view import Past, View, container_url
+from corral.agent.podstate.view import Past, View, container_url, is_started
 from corral.agent.runtime.api import ContainerState
 from corral.base.clock import rfc3339
 from corral.kinds.podspec import qos_class
@@ -117,7 +117,7 @@ def _container_status(view: View, seen: Observed, found: Sequence[View], now: da
         "restartCount": max(view.attempts, 0),
         "image": view.spec.get("image", ""),
         "imageID": image_id,
-        "started": _started(view, seen),
+        "started": is_started(view, seen),
     }
     container_id = shown.id if shown else (view.past.container_id if view.past else "")
     if container_id:
@@ -201,18 +201,10 @@ def _image_wait(view: View, failure: Failure, now: datetime) -> Obj:
     return {"reason": failure.reason, "message": failure.message}
 
 
-def _started(view: View, seen: Observed) -> bool:
-    live = view.live
-    if live is None or live.state is not ContainerState.RUNNING or live.id in seen.hooks:
-        return False
-    probe = seen.probes.get(live.id)
-    return probe.started if probe is not None else not view.spec.get("startupProbe")
-
-
 def _ready(view: View, seen: Observed, terminated: Mapping[str, Any] | None) -> bool:
     if view.role == "init":
         return terminated is not None and terminated.get("exitCode") == 0
-    if view.role == "ephemeral" or view.live is None or not _started(view, seen):
+    if view.role == "ephemeral" or view.live is None or not is_started(view, seen):
         return False
     if view.live.id in seen.killing:
         return False

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from corral.agent.podstate import model
 from corral.agent.podstate.model import Instruction, Observed, Step
 from corral.agent.podstate.status import render
-from corral.agent.podstate.view import View, views
+from corral.agent.podstate.view import View, is_started, views
 from corral.agent.runtime.api import ContainerState
 from corral.base.clock import parse_rfc3339
 from corral.kinds.types import Obj
@@ -355,12 +355,3 @@ class _Plan:
     def _wake(self, moment: datetime) -> None:
         if self.wake_at is None or moment < self.wake_at:
             self.wake_at = moment
-
-
-def is_started(view: View, seen: Observed) -> bool:
-    """Running, its postStart hook and its startup probe done."""
-    live = view.live
-    if live is None or live.state is not ContainerState.RUNNING or live.id in seen.hooks:
-        return False
-    probe = seen.probes.get(live.id)
-    return probe.started if probe is not None else not view.spec.get("startupProbe")

@@ -245,3 +245,12 @@ def _past_from(terminated: Obj) -> Past:
 
 def _moment(text: str | None) -> datetime | None:
     return parse_rfc3339(text) if text else None
+
+
+def is_started(view: View, seen: Observed) -> bool:
+    """Running, its postStart hook and its startup probe done."""
+    live = view.live
+    if live is None or live.state is not ContainerState.RUNNING or live.id in seen.hooks:
+        return False
+    probe = seen.probes.get(live.id)
+    return probe.started if probe is not None else not view.spec.get("startupProbe")

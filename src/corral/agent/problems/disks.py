@@ -1,5 +1,5 @@
-"""DiskErrors: a disk of the machine fails, by the kernel's log and, where `smartctl` is installed, by what disks say of
-themselves.
+"""DiskErrors: a disk that is used here (`devices`) fails, by the kernel's log and, where `smartctl` is installed, by
+what disks say of themselves.
 
 One failed read may be a cosmic ray; three in ten minutes are not, and neither are a medium error, a corrupt file system
 or a disk that predicts its own end. Loop devices, memory and removable media are not the machine's disks.
@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 from corral.agent.problems.api import Finding, Sample, Source
+from corral.agent.problems.devices import Devices
 from corral.agent.problems.kernel_log import KernelLog
 from corral.agent.runtime import spawn
 from corral.base.clock import Clock
@@ -55,6 +56,8 @@ class Reading:
 
     errors: tuple[tuple[float, DiskError], ...] = ()
     failing: tuple[str, ...] = ()
+    used: frozenset[str] | None = None
+    """The disks that count; None: all."""
 
 
 def disk_error(text: str) -> DiskError | None:
@@ -68,11 +71,12 @@ def disk_error(text: str) -> DiskError | None:
 
 def judge(samples: Sequence[Sample[Reading]], now: float) -> tuple[Finding, ...]:
     """By the errors of the last ten minutes, and what disks say of themselves now."""
-    failing = samples[-1].value.failing
+    failing, used = samples[-1].value.failing, samples[-1].value.used
     if failing:
         said = f"SMART: {', '.join(failing)} predicts its own failure: replace it"
         return (Finding("DiskErrors", True, "DiskFailing", said, acute=True),)
-    recent = [error for one in samples for age, error in one.value.errors if now - (one.at - age) <= _SECONDS]
+    told = [error for one in samples for age, error in one.value.errors if now - (one.at - age) <= _SECONDS]
+    recent = [error for error in told if used is None or error.disk in used]
     counts = Counter(error.disk for error in recent)
     bad = [error for error in recent if error.grave or counts[error.disk] >= _FEW]
     if not bad:
@@ -94,29 +98,38 @@ class DiskSource(Source[Reading]):
         self,
         log: KernelLog,
         clock: Clock,
+        devices: Devices,
         *,
         disks: Path = Path("/sys/block"),
         find: Callable[[], str | None] | None = None,
     ) -> None:
         self._log = log
         self._clock = clock
+        self._devices = devices
         self._disks = disks
         self._find = find or (lambda: shutil.which("smartctl", path=spawn.PATH))
         self._due = clock.monotonic() + _SMART_FIRST
         self._failing: tuple[str, ...] = ()
+        self._quiet = clock.monotonic()
 
     async def read(self) -> Reading:
         now = self._clock.monotonic()
         if now >= self._due:
             self._due = now + _SMART_SECONDS
             self._failing = await self._ask()
-        return Reading(self._log.read(disk_error), self._failing)
+        errors = self._log.read(disk_error)
+        if errors:
+            self._quiet = now + _SECONDS
+        # Seldom needed, and not for nothing.
+        return Reading(errors, self._failing, self._devices.disks() if now < self._quiet else None)
 
     async def _ask(self) -> tuple[str, ...]:
         smartctl = self._find()
         if smartctl is None:
             return ()
-        named = sorted(entry.name for entry in self._disks.iterdir() if (entry / "device").exists())
+        used = self._devices.disks()
+        found = sorted(entry.name for entry in self._disks.iterdir() if (entry / "device").exists())
+        named = [name for name in found if used is None or name in used]
         # A disk that sleeps is left asleep.
         asked = [
             (name, await spawn.run([smartctl, "--json", "-H", "-n", "standby", f"/dev/{name}"]))

@@ -2,20 +2,22 @@
 after an error of its disk.
 
 Two signs: a new file in the agent's own directory (`EROFS`, `EIO`, or no answer at all; a full disk is another matter),
-and any mount of a disk that is for writing while its file system is not. A person who mounts something read-only makes
-both read-only.
+and any mount of a disk that is used here (`devices`) and for writing, while its file system is not. A person who mounts
+something read-only makes both read-only.
 """
 
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from corral.agent.mounts import Mount
 from corral.agent.problems.api import Finding, Sample, Source, persists
+from corral.agent.problems.devices import Devices
 
 _HOLD: Final = 60.0
 _ANSWER_SECONDS: Final = 20.0
@@ -40,17 +42,13 @@ class Reading:
         return bool(self.error or self.lost)
 
 
-def lost_mounts(mountinfo: str) -> tuple[str, ...]:
-    """Where file systems on disks are mounted for writing and are read-only all the same (proc(5), mountinfo)."""
+def lost_mounts(mounts: Iterable[Mount]) -> tuple[str, ...]:
+    """Where file systems on disks are mounted for writing and are read-only all the same."""
     found: dict[str, str] = {}
-    for line in mountinfo.splitlines():
-        head, _, tail = line.partition(" - ")
-        fields, described = head.split(), tail.split()
-        if len(fields) < 6 or len(described) < 3:
-            continue
-        disk = described[0] in _WRITABLE and described[1].startswith("/dev/")
-        if disk and "rw" in fields[5].split(",") and _TAKEN.intersection(described[2].split(",")):
-            found.setdefault(fields[2], f"{fields[4]} ({described[1]})")
+    for mount in mounts:
+        disk = mount.kind in _WRITABLE and mount.source.startswith("/dev/")
+        if disk and "rw" in mount.options and _TAKEN & mount.state:
+            found.setdefault(mount.device, f"{mount.point} ({mount.source})")
     return tuple(found.values())
 
 
@@ -67,18 +65,16 @@ def judge(samples: Sequence[Sample[Reading]], now: float) -> tuple[Finding, ...]
 
 
 class FilesystemSource(Source[Reading]):
-    """The file system of `directory`, and the machine's mounts."""
+    """The file system of `directory`, and those that are used."""
 
     types = ("ReadonlyFilesystem",)
     period = 30.0
     keep = _HOLD + 30.0
     judge = staticmethod(judge)
 
-    def __init__(
-        self, directory: Path, mounts: Path = Path("/proc/self/mountinfo"), write: Callable[[Path], None] | None = None
-    ) -> None:
+    def __init__(self, directory: Path, devices: Devices, write: Callable[[Path], None] | None = None) -> None:
         self._directory = directory
-        self._mounts = mounts
+        self._devices = devices
         self._write = write or write_file
         self._probe: asyncio.Task[str] | None = None
 
@@ -91,7 +87,7 @@ class FilesystemSource(Source[Reading]):
         except TimeoutError:
             return Reading(f"{self._directory} does not answer a write within {_ANSWER_SECONDS:.0f} s")
         self._probe = None
-        return Reading(error, lost_mounts(self._mounts.read_text(errors="replace")))
+        return Reading(error, lost_mounts(self._devices.mounts()))
 
     def _try(self) -> str:
         try:

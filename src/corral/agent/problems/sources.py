@@ -1,12 +1,13 @@
 """Every source that a machine has."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corral.agent.problems.api import Source
 from corral.agent.problems.conntrack import ConntrackSource
+from corral.agent.problems.devices import Devices
 from corral.agent.problems.disks import DiskSource
 from corral.agent.problems.filesystem import FilesystemSource
 from corral.agent.problems.kernel_log import KernelLog
@@ -32,6 +33,8 @@ class Surroundings:
     date: Callable[[], Awaitable[str]]
     """The `Date` of an answer of the server's that is made now."""
     clock: Clock
+    pids: Callable[[], Iterable[int]]
+    """Processes, one of each container that runs."""
 
 
 Sources = Callable[[Surroundings], Sequence[Source[Any]]]
@@ -39,11 +42,12 @@ Sources = Callable[[Surroundings], Sequence[Source[Any]]]
 
 def machine_sources(around: Surroundings) -> Sequence[Source[Any]]:
     """The sources of a real machine."""
+    devices = Devices(around.directory, around.pids)
     return (
         PressureSource(around.directory, around.memory, around.groups),
-        FilesystemSource(around.directory),
+        FilesystemSource(around.directory, devices),
         SkewSource(around.date, around.clock),
-        DiskSource(KernelLog(), around.clock),
+        DiskSource(KernelLog(), around.clock, devices),
         OomSource(KernelLog()),
         RuntimeSource(around.runtime),
         ConntrackSource(),

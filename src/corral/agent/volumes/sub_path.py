@@ -11,6 +11,7 @@ import stat
 from pathlib import Path, PurePosixPath
 
 from corral.agent import mounts
+from corral.agent.runtime import syscalls
 from corral.agent.volumes.api import VolumeError
 
 
@@ -31,7 +32,7 @@ def bind(volume: Path, sub_path: str, place: Path) -> Path:
     descriptor = _open(root, [part for part in os.path.relpath(real, root).split("/") if part != "."])
     try:
         _make_place(place, directory=stat.S_ISDIR(os.fstat(descriptor).st_mode))
-        mounts.mount(f"/proc/self/fd/{descriptor}", str(place), flags=mounts.MS_BIND)
+        mounts.mount(f"/proc/self/fd/{descriptor}", str(place), flags=syscalls.MS_BIND)
     finally:
         os.close(descriptor)
     return place

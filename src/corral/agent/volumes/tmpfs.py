@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from corral.agent import mounts
+from corral.agent.runtime import syscalls
 
 
 def ensure(directory: Path, size: int = 0, mode: int = 0o755) -> None:
@@ -12,4 +13,4 @@ def ensure(directory: Path, size: int = 0, mode: int = 0o755) -> None:
     if os.path.ismount(directory):
         return
     options = f"mode={mode:o}" + (f",size={size}" if size else "")
-    mounts.mount("tmpfs", str(directory), "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, options)
+    mounts.mount("tmpfs", str(directory), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options)

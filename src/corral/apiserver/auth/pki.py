@@ -30,6 +30,7 @@ from corral.apiserver.auth.certificates import Authority
 from corral.apiserver.auth.files import make_private_directory, write_private
 from corral.base.clock import Clock, SystemClock
 from corral.base.errors import CorralError
+from corral.wire.resumption import ResumingContext
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +241,7 @@ def server_context(ca_pem: bytes, *, require_client: bool) -> ssl.SSLContext:
 
 def client_context(ca_pem: bytes) -> ssl.SSLContext:
     """A client's TLS that trusts this authority and nobody else."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     context.load_verify_locations(cadata=ca_pem.decode("ascii"))

@@ -87,7 +87,7 @@ def current(core: Core, ctx: Context, selection: Selection) -> tuple[list[Render
         found = core.store.get(prefix + selection.name)
         entries: Sequence[Entry] = [] if found is None else [found]
     else:
-        entries, revision = core.store.current(prefix)
+        entries, revision = core.store.current(prefix, selection.topic(core, ctx))
     return _select(core, ctx, entries, selection), revision
 
 
@@ -102,9 +102,10 @@ async def _page(core: Core, ctx: Context, options: ListOptions, selection: Selec
     prefix = core.prefix(ctx.kind, ctx.namespace)
     revision, after = token.revision, prefix + token.after if token.after else ""
     items: list[Rendered] = []
+    only = selection.topic(core, ctx)
     while True:
         try:
-            page = await core.store.list(prefix, revision=revision, limit=options.limit, after=after)
+            page = await core.store.list(prefix, revision=revision, limit=options.limit, after=after, only=only)
         except Compacted as error:
             raise gone(
                 _EXPIRED if options.token else f"The resourceVersion for the provided list is too old: {error}"

@@ -7,13 +7,12 @@ Everything here can be repeated, and finishes what a crash left half done.
 
 import ipaddress
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from corral.agent.machine import resolver
-from corral.agent.runtime import spawn, syscalls
+from corral.agent.runtime import forwarding, spawn, syscalls
 from corral.agent.runtime.oci.sandbox import pinned
 from corral.app.fleet.layout import Fleet, Machine, hardware_address
 from corral.base.errors import CorralError
@@ -49,9 +48,7 @@ async def lay(fleet: Fleet) -> None:
         f"add chain {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}\n"
         f"add rule {table} postrouting ip saddr {fleet.subnet} oifname != {bridge} masquerade\n"
     )
-    for rule in _forward_rules(bridge):
-        if (await _try("iptables", "-w", "-C", "FORWARD", *rule)).code:
-            await _run("iptables", "-w", "-I", "FORWARD", "1", *rule)
+    await forwarding.accept(bridge)
 
 
 async def is_laid(fleet: Fleet) -> bool:
@@ -65,8 +62,7 @@ async def tear(fleet: Fleet) -> None:
         await unplug(machine)
     await _try("ip", "link", "delete", fleet.bridge)
     await _try("nft", "delete", "table", "ip", fleet.bridge)
-    for rule in _forward_rules(fleet.bridge):
-        await _try("iptables", "-w", "-D", "FORWARD", *rule)
+    await forwarding.forget(fleet.bridge)
 
 
 def is_plugged(machine: Machine) -> bool:
@@ -177,13 +173,6 @@ def _drop(table: str, device: str) -> str:
         f"add table netdev {table}\n"
         f'add chain netdev {table} cut {{ type filter hook ingress device "{device}" priority 0; policy drop; }}\n'
     )
-
-
-def _forward_rules(bridge: str) -> list[list[str]]:
-    """Somebody (docker) may drop forwarded packets by policy."""
-    if shutil.which("iptables", path=spawn.PATH) is None:
-        return []
-    return [[flag, bridge, "-j", "ACCEPT"] for flag in ("-i", "-o")]
 
 
 async def _mtu() -> int:

@@ -8,7 +8,7 @@ from corral.controllers.pods.batches import slow_start
 from corral.controllers.pods.control import PodControl
 from corral.controllers.pods.history import HASH_LABEL, history
 from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index
-from corral.controllers.pods.revisions import held, keep
+from corral.controllers.pods.revisions import TAKEN, held, keep
 from corral.kinds.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
@@ -53,7 +53,8 @@ class DaemonSetController:
         revisions = await held(self._tools.client, daemon_set, self._revisions)
         in_use = frozenset(pod["metadata"]["labels"].get(HASH_LABEL, "") for pod in pods)
         past = history(daemon_set, revisions, in_use)
-        await keep(self._tools.client, past)
+        if not await keep(self._tools.client, DAEMON_SETS, daemon_set, past):
+            return Temporary(TAKEN)
         step = plan(daemon_set, pods, list(self._nodes.items()), past.current, self._tools.clock.now())
 
         async def create(machine: str) -> None:

@@ -65,7 +65,12 @@ def sort_out(deployment: Obj, sets: Sequence[Obj]) -> Revisions:
 
 def same_template(deployment: Obj, replica_set: Obj) -> bool:
     """Whether `replica_set` was made of the Deployment's current template."""
-    return _comparable(replica_set["spec"]["template"]) == _comparable(deployment["spec"]["template"])
+    return alike(replica_set["spec"]["template"], deployment["spec"]["template"])
+
+
+def alike(template: Obj, other: Obj) -> bool:
+    """Whether two templates say the same."""
+    return _comparable(template) == _comparable(other)
 
 
 def revision_of(obj: Obj) -> int:

@@ -227,12 +227,9 @@ class GarbageCollector:
 
     async def _patch_owners(self, node: Node, owners: tuple[Owner, ...], unblock: frozenset[str] = frozenset()) -> None:
         """Keep only `owners` among the object's owner references; those in `unblock` wait for it no longer."""
-        try:
-            live = await self._tools.client.get(node.resource, node.key.name, node.key.namespace)
-        except StatusError as error:
-            if error.code == 404:
-                return
-            raise
+        live = await self._tools.client.find(node.resource, node.key.name, node.key.namespace)
+        if live is None:
+            return
         kept = {owner.uid for owner in owners}
         references = [
             {**reference, "blockOwnerDeletion": False} if reference["uid"] in unblock else reference

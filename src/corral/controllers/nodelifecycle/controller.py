@@ -5,7 +5,7 @@ word `fenced` is taken back is what lets its agent believe the list of pods that
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from corral.client.api import MERGE_PATCH
@@ -14,6 +14,7 @@ from corral.controllers.nodelifecycle.plan import (
     Sighting,
     bury,
     fenced_in,
+    forgiven,
     grace_of,
     holds_back,
     notes,
@@ -50,6 +51,7 @@ class NodeLifecycleController:
     Args:
         profile: how soon a machine is given up.
         sole: whether this is the cell's only server.
+        refused: when its store last had no room for a write, in monotonic seconds.
     """
 
     name = "node-controller"
@@ -61,9 +63,12 @@ class NodeLifecycleController:
     _leases: Informer
     _pods: Informer
 
-    def __init__(self, profile: HealthProfile = DEFAULT, *, sole: bool = True) -> None:
+    def __init__(
+        self, profile: HealthProfile = DEFAULT, *, sole: bool = True, refused: Callable[[], float] = lambda: -math.inf
+    ) -> None:
         self._profile = profile
         self._sole = sole
+        self._refused = refused
         self._seen: dict[str, Sighting] = {}
         self._held: set[str] = set()
         self._due: dict[str, float] = {}
@@ -100,7 +105,8 @@ class NodeLifecycleController:
             return Done()
         lease, now = self._lease(key.name), self._tools.clock.monotonic()
         self._wake(key.name, grace_of(lease), now)
-        seen = self._seen[key.name] = sighting(node, lease, self._seen.get(key.name), now)
+        seen = forgiven(sighting(node, lease, self._seen.get(key.name), now), self._refused())
+        self._seen[key.name] = seen
         left = silent_in(seen, grace_of(lease), now)
         held = left <= 0 and self._holds_back(node, now)
         said = verdict(seen, node, lease, now, held=held)

@@ -5,7 +5,7 @@ Silence is measured on our own monotonic clock from when we saw the lease change
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -70,6 +70,12 @@ def sighting(node: Obj, lease: Obj | None, before: Sighting | None, now: float) 
     if renewed == was_renewed and beat in ("", was_beat):
         return before
     return Sighting(f"{renewed} {beat or was_beat}", now, heard=True)
+
+
+def forgiven(seen: Sighting, refused: float) -> Sighting:
+    """What is known of a machine when writes were refused at `refused`, for want of room: a renewal may have been
+    among them, and its sender counts from there."""
+    return replace(seen, at=max(seen.at, refused))
 
 
 def grace_of(lease: Obj | None) -> float:

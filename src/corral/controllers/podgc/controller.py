@@ -90,15 +90,7 @@ class PodGarbageCollector:
     async def _is_confirmed(self, pod: Obj) -> bool:
         """Ask the API itself before giving up the pods of a machine."""
         machine = (pod.get("spec") or {}).get("nodeName")
-        if not machine:
-            return True
-        try:
-            await self._tools.client.get(NODES, machine)
-        except StatusError as error:
-            if error.code == 404:
-                return True
-            raise
-        return False
+        return not machine or await self._tools.client.find(NODES, machine) is None
 
     async def _clear(self, pod: Obj, why: str) -> None:
         metadata = pod["metadata"]

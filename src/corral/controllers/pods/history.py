@@ -1,10 +1,14 @@
-"""The templates that a DaemonSet or StatefulSet has had, as ControllerRevisions, for `kubectl rollout undo`. Pure."""
+"""The templates that a DaemonSet or StatefulSet has had, as ControllerRevisions, for `kubectl rollout undo`. Pure.
+
+A revision is known by its template. Its name is the owner's with a hash, and owners of two kinds may share a name: who
+finds the name taken counts a collision in its status, which gives another hash (as Kubernetes does).
+"""
 
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
-from corral.controllers.deployments.revisions import template_hash
+from corral.controllers.deployments.revisions import alike, template_hash
 from corral.kinds.owners import controller_reference
 from corral.kinds.types import Obj
 
@@ -25,11 +29,10 @@ class History:
 
 def history(owner: Obj, revisions: Sequence[Obj], in_use: frozenset[str]) -> History:
     """Compare `revisions` with the present template; those whose hash is `in_use` by a pod are kept."""
-    template = owner["spec"]["template"]
-    collisions = int((owner.get("status") or {}).get("collisionCount") or 0)
-    current = template_hash(template, collisions)
     latest = max((int(found["revision"]) for found in revisions), default=0)
-    present = next((found for found in revisions if _hash(found) == current), None)
+    template = owner["spec"]["template"]
+    present = next((found for found in revisions if alike(template_of(found), template)), None)
+    current = template_hash(template, collisions(owner)) if present is None else _hash(present)
     others = sorted((found for found in revisions if found is not present), key=lambda found: int(found["revision"]))
     limit = int(owner["spec"].get("revisionHistoryLimit", 10))
     unused = [found for found in others if _hash(found) not in in_use]
@@ -39,6 +42,17 @@ def history(owner: Obj, revisions: Sequence[Obj], in_use: frozenset[str]) -> His
     if int(present["revision"]) < latest:
         return History(current, renumber=(present, latest + 1), forget=forget)
     return History(current, forget=forget)
+
+
+def collisions(owner: Obj) -> int:
+    """How often the name of a revision turned out to be taken."""
+    return int((owner.get("status") or {}).get("collisionCount") or 0)
+
+
+def template_of(revision: Obj) -> Obj:
+    """The template that a revision keeps."""
+    spec = (revision.get("data") or {}).get("spec") or {}
+    return {name: value for name, value in (spec.get("template") or {}).items() if name != "$patch"}
 
 
 def _revision(owner: Obj, current: str, number: int) -> Obj:

@@ -3,11 +3,16 @@
 from corral.client.client import Client
 from corral.client.informer import Informer
 from corral.controllers.pods.claim import adoption_patch, claim
-from corral.controllers.pods.history import HASH_LABEL, History
+from corral.controllers.pods.history import HASH_LABEL, History, collisions
 from corral.controllers.pods.pods import CONTROLLER_INDEX, orphan_key
+from corral.kinds.owners import controller_of, is_controlled_by
 from corral.kinds.resources import CONTROLLER_REVISIONS
 from corral.kinds.selectors import LabelSelector
-from corral.kinds.types import Obj
+from corral.kinds.status import StatusError
+from corral.kinds.types import Obj, Resource
+from corral.machinery.status import write_status
+
+TAKEN = "the name of the present template's revision is taken; trying another"
 
 
 async def held(client: Client, owner: Obj, revisions: Informer) -> list[Obj]:
@@ -31,14 +36,14 @@ async def held(client: Client, owner: Obj, revisions: Informer) -> list[Obj]:
     return found
 
 
-async def keep(client: Client, past: History) -> None:
-    """Make the present template the latest revision, and forget what is too old.
+async def keep(client: Client, resource: Resource, owner: Obj, past: History) -> bool:
+    """Make the present template the latest revision, and forget what is too old; False if its name is somebody else's.
 
     Raises:
         StatusError: a write was refused.
     """
-    if past.create is not None:
-        await client.create(CONTROLLER_REVISIONS, past.create)
+    if past.create is not None and not await _create(client, resource, owner, past.create):
+        return False
     if past.renumber is not None:
         found, number = past.renumber
         metadata = found["metadata"]
@@ -46,3 +51,23 @@ async def keep(client: Client, past: History) -> None:
     for found in past.forget:
         metadata = found["metadata"]
         await client.delete(CONTROLLER_REVISIONS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
+    return True
+
+
+async def _create(client: Client, resource: Resource, owner: Obj, wanted: Obj) -> bool:
+    """Create a revision; False, and a collision counted, if its name belongs to another owner or template."""
+    metadata = wanted["metadata"]
+    try:
+        await client.create(CONTROLLER_REVISIONS, wanted)
+    except StatusError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        present = await client.get(CONTROLLER_REVISIONS, metadata["name"], metadata["namespace"])
+        if is_controlled_by(present, owner) and present["data"] == wanted["data"]:
+            return True
+        if controller_of(present) is None:  # it is adopted when the cache shows it
+            raise
+        status = owner.get("status") or {}
+        await write_status(client, resource, owner, {**status, "collisionCount": collisions(owner) + 1})
+        return False
+    return True

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from corral.client.informer import Informer
 from corral.controllers.pods.batches import slow_start
 from corral.controllers.pods.control import PodControl
-from corral.controllers.pods.history import history
+from corral.controllers.pods.history import history, template_of
 from corral.controllers.pods.pods import CONTROLLER_INDEX, controller_index, is_deleting
-from corral.controllers.pods.revisions import held, keep
+from corral.controllers.pods.revisions import TAKEN, held, keep
 from corral.controllers.statefulsets.identity import (
     Revision,
     is_of,
@@ -58,7 +58,10 @@ class StatefulSetController:
         if stateful_set is None:
             return Done()
         pods = [pod for pod in await self._control.claimed(stateful_set) if is_of(stateful_set, pod)]
-        current, update = await self._record(stateful_set, pods)
+        recorded = await self._record(stateful_set, pods)
+        if recorded is None:
+            return Temporary(TAKEN)
+        current, update = recorded
         step = plan(stateful_set, pods, current, update, self._tools.clock.now())
         await self._retain(stateful_set, pods)
 
@@ -80,21 +83,20 @@ class StatefulSetController:
             return Temporary(refused.message)
         return Done() if step.look_again is None else Requeue(step.look_again)
 
-    async def _record(self, stateful_set: Obj, pods: Sequence[Obj]) -> tuple[Revision, Revision]:
-        """Keep the history; the current revision and the one that the present template is."""
+    async def _record(self, stateful_set: Obj, pods: Sequence[Obj]) -> tuple[Revision, Revision] | None:
+        """Keep the history; the current revision and the one that the present template is, None if it has no name."""
         metadata = stateful_set["metadata"]
         kept = await held(self._tools.client, stateful_set, self._revisions)
         told = (stateful_set.get("status") or {}).get("currentRevision") or ""
         used = {told, *map(revision_of, pods)}
         past = history(stateful_set, kept, frozenset(name.rpartition("-")[2] for name in used))
-        if not is_deleting(stateful_set):
-            await keep(self._tools.client, past)
+        if not is_deleting(stateful_set) and not await keep(self._tools.client, STATEFUL_SETS, stateful_set, past):
+            return None
         update = Revision(f"{metadata['name']}-{past.current}", stateful_set["spec"]["template"])
         former = next((found for found in kept if found["metadata"]["name"] == told), None)
         if former is None or told == update.name:
             return update, update
-        template = {name: value for name, value in former["data"]["spec"]["template"].items() if name != "$patch"}
-        return Revision(told, template), update
+        return Revision(told, template_of(former)), update
 
     async def _claim(self, stateful_set: Obj, ordinal: int) -> None:
         for claim in new_claims(stateful_set, ordinal):

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from corral.client.informer import Informer
 from corral.controllers.volumes.plan import Delete, plan_claim, plan_volume
 from corral.kinds.resources import PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES
-from corral.kinds.status import StatusError
 from corral.kinds.storage import class_of, read_reference
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Permanent, Result, Tools
@@ -101,12 +100,7 @@ class PersistentVolumeBinder:
         claim = self._claims.get(key)
         if claim is not None and claim["metadata"]["uid"] == reference["uid"]:
             return claim
-        try:
-            return await self._tools.client.get(PERSISTENT_VOLUME_CLAIMS, key.name, key.namespace)
-        except StatusError as error:
-            if error.code == 404:
-                return None
-            raise
+        return await self._tools.client.find(PERSISTENT_VOLUME_CLAIMS, key.name, key.namespace)
 
     async def _write(self, resource: Resource, before: Obj, after: Obj) -> Obj:
         """Write what differs: the object, then its status."""

@@ -118,15 +118,7 @@ class LocalProvisioner:
     async def _is_orphan(self, volume: Obj) -> bool:
         """Whether the machine is gone, and the directory with it."""
         machine = machine_of(volume)
-        if self._nodes.get(Key("", machine)) is not None:
-            return False
-        try:
-            await self._tools.client.get(NODES, machine)
-        except StatusError as error:
-            if error.code == 404:
-                return True
-            raise
-        return False
+        return self._nodes.get(Key("", machine)) is None and await self._tools.client.find(NODES, machine) is None
 
 
 def refusal(claim: Obj, node: Obj | None, machine: str) -> str:

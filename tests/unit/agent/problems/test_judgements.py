@@ -123,6 +123,8 @@ def test_one_lost_block_is_no_broken_disk_but_three_are_and_so_is_lasting_damage
     assert judged(disks.judge, error(), error(), error()).trouble
     assert judged(disks.judge, error(grave=True)).trouble
     assert not judged(disks.judge, error(grave=True, age=601.0)).trouble
+    assert not judged(disks.judge, error(grave=True), disks.Reading(used=frozenset({"sdb"}))).trouble
+    assert judged(disks.judge, error(grave=True), disks.Reading(used=frozenset({"sda"}))).trouble
     said = judged(disks.judge, error(grave=True), disks.Reading(failing=("sdb",)))
     assert (said.reason, "sdb" in said.message) == ("DiskFailing", True)
 

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.agent.mounts import parse as parse_mounts
 from corral.agent.problems import disks
 from corral.agent.problems.conntrack import ConntrackSource
+from corral.agent.problems.devices import Devices, holding
 from corral.agent.problems.disks import DiskSource, disk_error, fails
 from corral.agent.problems.filesystem import FilesystemSource, Reading, lost_mounts
 from corral.agent.problems.kernel_log import KernelLog, parse
@@ -141,7 +143,8 @@ async def test_disks_are_asked_now_and_then(kmsg: Kmsg, tmp_path: Path) -> None:
     )
     smartctl.chmod(0o755)
     clock = FakeClock()
-    source = DiskSource(KernelLog(kmsg.path, lambda: 100.0), clock, disks=tmp_path, find=lambda: str(smartctl))
+    log, everything = KernelLog(kmsg.path, lambda: 100.0), Devices(tmp_path, system=tmp_path / "unknown")
+    source = DiskSource(log, clock, everything, disks=tmp_path, find=lambda: str(smartctl))
     assert (await source.read()).failing == (), "not at once"
     await clock.advance(60)
     assert (await source.read()).failing == ("sdb",)
@@ -185,7 +188,59 @@ broken line
 
 
 def test_mounts_that_the_kernel_took_away() -> None:
-    assert lost_mounts(MOUNTS) == ("/data (/dev/sdb1)", "/logs (/dev/sdd1)")
+    assert lost_mounts(parse_mounts(MOUNTS)) == ("/data (/dev/sdb1)", "/logs (/dev/sdd1)")
+
+
+def machine(tmp_path: Path, *, container: str = "") -> Devices:
+    """Two disks, one of them below LVM, of which the agent is on the first."""
+    for pid, table in (("self", MOUNTS), ("7", container)):
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "mountinfo").write_text(table)
+    blocks = tmp_path / "sys/dev/block"
+    for number, name, part in (("8:1", "sda", "sda1"), ("8:17", "sdb", "sdb1"), ("8:49", "sdd", "sdd1")):
+        entry = tmp_path / "sys/devices" / name / part
+        entry.mkdir(parents=True)
+        (entry / "partition").write_text("1\n")
+        blocks.mkdir(parents=True, exist_ok=True)
+        (blocks / number).symlink_to(entry)
+    below = tmp_path / "sys/devices/dm-0/slaves"
+    below.mkdir(parents=True)
+    (below / "nvme0n1").symlink_to(tmp_path / "sys/devices/nvme0n1")
+    (tmp_path / "sys/devices/nvme0n1").mkdir()
+    (blocks / "253:0").symlink_to(tmp_path / "sys/devices/dm-0")
+    return Devices(Path("/var/lib/agent"), lambda: [7, 8], tmp_path / "proc", tmp_path / "sys")
+
+
+def test_only_what_is_used_here_counts(tmp_path: Path) -> None:
+    devices = machine(tmp_path)
+    assert lost_mounts(devices.mounts()) == ()
+    assert devices.disks() == frozenset({"sda", "sda1"})
+
+
+def test_what_a_container_sees_is_used(tmp_path: Path) -> None:
+    bound = "90 89 8:17 /x /volume rw,noatime - xfs /dev/sdb1 ro,attr2\n"
+    devices = machine(tmp_path, container=bound)
+    assert lost_mounts(devices.mounts()) == ("/data (/dev/sdb1)",)
+    assert devices.disks() == frozenset({"sda", "sda1", "sdb", "sdb1"})
+
+
+def test_a_logical_volume_is_known_by_its_disks(tmp_path: Path) -> None:
+    devices = machine(tmp_path)
+    table = MOUNTS.replace("8:1 / / rw", "253:0 / / rw")
+    (tmp_path / "proc/self/mountinfo").write_text(table)
+    assert devices.disks() == frozenset({"dm-0", "nvme0n1", "nvme0"})
+
+
+def test_an_agent_on_an_unknown_disk_believes_everything(tmp_path: Path) -> None:
+    devices = machine(tmp_path)
+    (tmp_path / "proc/self/mountinfo").write_text("1 0 0:5 / / rw - overlay overlay rw\n")
+    assert devices.disks() is None
+
+
+def test_the_last_mount_at_a_place_holds_what_is_below() -> None:
+    mounts = parse_mounts(MOUNTS + "40 22 8:65 / /data rw - ext4 /dev/sde1 rw\n")
+    places = {path: found.source for path in ("/data/y", "/database") if (found := holding(mounts, path))}
+    assert places == {"/data/y": "/dev/sde1", "/database": "/dev/sda1"}
 
 
 def refuse(code: int) -> Callable[[Path], None]:
@@ -197,13 +252,13 @@ def refuse(code: int) -> Callable[[Path], None]:
 
 @pytest.mark.parametrize(("code", "bad"), [(errno.EROFS, True), (errno.EIO, True), (errno.ENOSPC, False)])
 async def test_writing_in_the_agents_directory(tmp_path: Path, code: int, bad: bool) -> None:
-    reading = await FilesystemSource(tmp_path, Path(os.devnull), refuse(code)).read()
+    reading = await FilesystemSource(tmp_path, Devices(tmp_path), refuse(code)).read()
     assert reading.bad is bad
     assert not bad or str(tmp_path) in reading.error
 
 
 async def test_a_directory_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
-    assert await FilesystemSource(tmp_path, Path(os.devnull)).read() == Reading()
+    assert await FilesystemSource(tmp_path, Devices(tmp_path)).read() == Reading()
     assert not list(tmp_path.iterdir())
 
 
@@ -230,7 +285,7 @@ def broken_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_file_system_that_the_kernel_gave_up(broken_disk: Path) -> None:
-    reading = await FilesystemSource(broken_disk).read()
+    reading = await FilesystemSource(broken_disk, Devices(broken_disk)).read()
     assert "Read-only file system" in reading.error
     assert any(str(broken_disk) in lost for lost in reading.lost), "seen from elsewhere, too"
 

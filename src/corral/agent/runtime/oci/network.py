@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from corral.agent.runtime import spawn
+from corral.agent.runtime import forwarding, spawn
 from corral.agent.runtime.api import PortMapping, RuntimeFailure
 from corral.kinds.podnetwork import PREFIX, SPACE, SPARE
 from corral.kinds.podnetwork import first_free as first_free_subnet
@@ -219,22 +219,8 @@ class Network:
                 raise RuntimeFailure(
                     "NetworkNotReady", f"cannot write the cell's nftables rules: {done.words}", "install nftables"
                 )
-            await self._accept_forwarding()
+            await forwarding.accept(self._config.bridge)
             self._prepared = True
-
-    async def _accept_forwarding(self) -> None:
-        """Where somebody (docker) drops forwarded packets by policy, let this cell's bridge through."""
-        if shutil.which("iptables", path=spawn.PATH) is None:
-            return
-        rules = await spawn.run(["iptables", "-w", "-S", "FORWARD"])
-        if b"-P FORWARD ACCEPT" in rules.stdout:
-            return
-        for rule in self._forward_rules():
-            if (await spawn.run(["iptables", "-w", "-C", "FORWARD", *rule])).code:
-                await spawn.run(["iptables", "-w", "-I", "FORWARD", "1", *rule])
-
-    def _forward_rules(self) -> list[list[str]]:
-        return [[flag, self._config.bridge, "-j", "ACCEPT"] for flag in ("-i", "-o")]
 
     async def add(self, sandbox_id: str, namespace: str, ports: Sequence[PortMapping]) -> list[str]:
         """Connect the network namespace at path `namespace`; returns its addresses.
@@ -258,9 +244,7 @@ class Network:
     async def destroy(self) -> None:
         """Take the bridge and the rules away; only when no sandbox is left."""
         await spawn.run(["nft", "delete", "table", "ip", self._config.name])
-        if shutil.which("iptables", path=spawn.PATH) is not None:
-            for rule in self._forward_rules():
-                await spawn.run(["iptables", "-w", "-D", "FORWARD", *rule])
+        await forwarding.forget(self._config.bridge)
         await spawn.run(["ip", "link", "delete", self._config.bridge])
         shutil.rmtree(self._directory / self._config.name, ignore_errors=True)
         self._prepared = False

@@ -7,14 +7,13 @@
       oci/                      the OCI runtime's own state
       images/                   see `corral.agent.runtime.images`
 
-Exit codes are in memory, in /run/corral/exits-NAME/ID, where conmon writes them: a full disk must not lose one, and a
-container does not outlive the boot anyway.
+Exit codes are in memory (`volatile.py`), where conmon writes them: a full disk must not lose one, and a container does
+not outlive the boot anyway.
 
 A record is replaced atomically; a directory without a readable record is a half-made thing, and is cleared.
 """
 
 import contextlib
-import hashlib
 import os
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,12 +22,10 @@ from typing import TypeVar
 
 import msgspec
 
-from corral.agent.runtime import trees
+from corral.agent.runtime import trees, volatile
 from corral.agent.runtime.api import ContainerSpec, SandboxSpec
 
 Record = TypeVar("Record")
-
-_RUN = Path("/run/corral")
 
 
 @dataclass(slots=True)
@@ -77,8 +74,7 @@ class Layout:
 
     @property
     def exits(self) -> Path:
-        name = hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:16]
-        return _RUN / f"exits-{name}"
+        return volatile.exits(self.directory)
 
     @property
     def oci(self) -> Path:
@@ -103,9 +99,12 @@ class Layout:
         if not any(self.containers.iterdir()):
             with contextlib.suppress(OSError):
                 self.exits.rmdir()
-                _RUN.rmdir()
+            volatile.leave(self.directory)
 
     def make(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        volatile.claim(self.directory)
+        volatile.sweep()
         for path in (self.sandboxes, self.containers, self.exits, self.oci, self.images):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Nobody else on the machine gets in: a container may leave set-user-id programs in its root.
