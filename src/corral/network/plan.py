@@ -53,6 +53,8 @@ class Machine:
     """Our own, as they stand."""
     table: str = ""
     """The cell's table of nftables, as it stands."""
+    taken: tuple[IPv4Network, ...] = ()
+    """Where other cells on this machine have routes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def is_taken(wanted: IPv4Network, name: str, subnets: Iterable[HostSubnet]) -> b
 
 def propose(name: str, subnets: Iterable[HostSubnet], machine: Machine) -> IPv4Network | None:
     """A subnet that no other machine has and that means nothing else here; None: there is none."""
-    return first_free(name, [*_others(name, subnets), *(route.network for route in machine.foreign)])
+    return first_free(name, [*_others(name, subnets), *(route.network for route in machine.foreign), *machine.taken])
 
 
 def _others(name: str, subnets: Iterable[HostSubnet]) -> list[IPv4Network]:

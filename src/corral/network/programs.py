@@ -1,8 +1,8 @@
 """What the kernel is told, in the words of `ip` and `nft`, and the running of these programs.
 
 All our routes stand in a routing table of the cell's own, which a rule puts before the machine's main table. So what is
-ours needs no guessing: everything in that table, and nothing else. Several cells on one machine do not see each other,
-and nobody's own routes are ever touched.
+ours needs no guessing: everything in that table, and nothing else. Nobody else's routes are ever touched. Of several
+cells on one machine the one whose rule is first has its way; the others say whose pods they cannot reach.
 
 The VXLAN device carries plain IP (VXLAN-GPE) and has no addresses of other machines in it: each route says itself which
 machine its packets go to (a "lightweight tunnel"). So there are no neighbour and forwarding tables to be kept.
@@ -80,11 +80,12 @@ class Programs:
         """
         addresses = await self._run("ip", "-json", "-4", "address")
         foreign = await self._run("ip", "-json", "-4", "route", "show")
-        # The kernel knows no table that has never had a route.
-        own = await self._run("ip", "-json", "-4", "route", "show", "table", str(self.names.routes), missing_ok=True)
-        texts = (addresses, foreign, own, await self._table())
+        marked = await self._run("ip", "-json", "-4", "route", "show", "table", "all", "proto", str(PROTOCOL))
+        shared = reading.others_routes(marked, str(self.names.routes))
+        rules = await self._run("ip", "-json", "-4", "rule") if shared else ""
+        texts = (addresses, foreign, marked, await self._table(), rules)
         if self._read[0] != texts:
-            self._read = texts, _machine(*texts)
+            self._read = texts, _machine(self.names, *texts)
         return self._read[1]
 
     async def filter(self, plan: Plan) -> str:
@@ -138,8 +139,19 @@ class Programs:
         return "" if done.returncode else done.stdout
 
 
-def _machine(addresses: str, foreign: str, own: str, table: str) -> Machine:
-    return Machine(reading.addresses(addresses), reading.foreign_routes(foreign), reading.own_routes(own), table)
+def _machine(names: Names, addresses: str, foreign: str, marked: str, table: str, rules: str) -> Machine:
+    own = str(names.routes)
+    others = reading.others_routes(marked, own)
+    tables = [name for _, name in reading.rules(rules)]
+    # The kernel goes by the first table that has a route: an earlier cell's counts, a later cell minds ours.
+    earlier = tables[: tables.index(own)] if own in tables else tables
+    return Machine(
+        reading.addresses(addresses),
+        [*reading.foreign_routes(foreign), *(route for name in earlier for route in others.get(name, ()))],
+        reading.own_routes(marked, own),
+        table,
+        tuple(route.network for routes in others.values() for route in routes),
+    )
 
 
 def _call(argv: Sequence[str], stdin: str) -> "subprocess.CompletedProcess[str]":

@@ -18,10 +18,23 @@ def addresses(text: str) -> list[tuple[str, IPv4Interface]]:
     ]
 
 
-def own_routes(text: str) -> frozenset[Route]:
-    """Of `ip -json -4 route show table NUMBER`: our routes."""
-    found = (_own(pairs) for pairs in _pairs(text))
+def own_routes(text: str, table: str) -> frozenset[Route]:
+    """Of `ip -json -4 route show table all proto 67`: those in our table."""
+    found = (_own(pairs) for pairs in _pairs(text) if dict(pairs).get("table") == table)
     return frozenset(route for route in found if route is not None)
+
+
+def others_routes(text: str, table: str) -> dict[str, list[Foreign]]:
+    """Of the same: those of other cells, by their tables."""
+    found: dict[str, list[Foreign]] = {}
+    for pairs in _pairs(text):
+        fields = dict(pairs)
+        where = str(fields.get("table", ""))
+        network = next((value for name, value in pairs if name == "dst"), "default")
+        if where not in ("", table) and network != "default":
+            device = f"{fields.get('dev', '')} in table {where}"
+            found.setdefault(where, []).append(Foreign(IPv4Network(network), device, connected=False))
+    return found
 
 
 def foreign_routes(text: str) -> list[Foreign]:

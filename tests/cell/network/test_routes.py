@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 from tests.cell.network.conftest import HOSTS, Machine, fetch, inside, ip, subnets
 
+from corral.network.programs import Names, Programs
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes network namespaces")
 Machines = dict[str, Machine]
 ALL = subnets("a", "b", "c")
@@ -140,3 +142,18 @@ async def test_removing_leaves_nothing(machines: Machines) -> None:
         assert a.ours() == ""
         assert a.names.device not in ip(a.namespace, "link show")
         assert str(a.names.routes) not in ip(a.namespace, "rule show")
+
+
+async def test_two_cells_on_one_machine_do_not_take_each_others_routes(machines: Machines) -> None:
+    a, known = machines["a"], subnets("a", "b")
+    await a.follow(known)
+    names = Names("corral-othercell")
+    other = replace(a, names=names, programs=Programs(names, ("ip", "netns", "exec", a.namespace)))
+    wanted = await other.follow(known)
+    assert not wanted.routes
+    assert wanted.conflicts == (f"10.88.2.0/24 of b overlaps the route 10.88.2.0/24 of eth0 in table {a.names.routes}",)
+    assert (await a.follow(known)).conflicts == (), "who was first has its way"
+    await a.programs.remove()
+    assert (await other.follow(known)).conflicts == ()
+    assert (await a.follow(known)).conflicts != ()
+    await other.programs.remove()
