@@ -21,6 +21,8 @@ from corral.kinds.status import StatusError
 from corral.kinds.types import Obj, Resource
 
 _KEPT: Final = 512
+# Bytes of what is remembered: templates are small, and a stranger should not fill the memory with large ones.
+_LARGEST: Final = 32 * 1024
 _SPEC: Final = frozenset({"spec"})
 # Only of objects that the server is to name there are many that read the same.
 _UNNAMED: Final = b'"generateName"'
@@ -29,7 +31,9 @@ _UNNAMED: Final = b'"generateName"'
 def again(kind: Kind, call: Call) -> Obj | None:
     """What the body of a create comes to, pruned and defaulted, if nothing is wrong with it and others have sent the
     same; None if it must go the long way."""
-    if _UNNAMED not in call.body or kind.custom or media_type(call.content_type) not in JSON_TYPES:
+    if len(call.body) > _LARGEST or _UNNAMED not in call.body:
+        return None
+    if kind.custom or media_type(call.content_type) not in JSON_TYPES:
         return None
     known = _known(kind.schema, kind.resource, call.body)
     return None if known is None else orjson.loads(known)
@@ -43,7 +47,7 @@ def _known(schema: Schema, resource: Resource, body: bytes) -> bytes | None:
         expect_kind(obj, resource)
         meta.shape(obj)
         complaints = duplicates or schema.prune(obj)
-    except StatusError:
+    except (StatusError, orjson.JSONEncodeError):
         return None
     schema.default(obj)
     return None if complaints or schema.validate(obj) else orjson.dumps(obj)
@@ -56,9 +60,10 @@ def settle(kind: Kind, obj: Obj) -> Collection[str]:
     if kind.custom or type(spec) is not dict:
         return ()
     try:
-        settled = _settled(kind.schema, orjson.dumps(spec))
+        text = orjson.dumps(spec)
     except orjson.JSONEncodeError:
         return ()
+    settled = _settled(kind.schema, text) if len(text) <= _LARGEST else None
     if settled is None:
         return ()
     obj["spec"] = orjson.loads(settled)
@@ -71,6 +76,8 @@ def share(stored: Obj) -> tuple[Obj, bytes]:
     if type(spec) is not dict:
         return stored, encode_ordered(stored)
     text = orjson.dumps(spec)
+    if len(text) > _LARGEST:
+        return stored, encode_ordered(stored)
     return {**stored, "spec": _shared(text)}, encode_ordered({**stored, "spec": orjson.Fragment(text)})
 
 

@@ -3,9 +3,12 @@
 from copy import deepcopy
 from typing import Any
 
+import orjson
 import pytest
 
-from corral.apiserver.alike import settle, share
+from corral.apiserver.alike import again, settle, share
+from corral.apiserver.auth.api import ANONYMOUS
+from corral.apiserver.context import Call
 from corral.apiserver.rendering import encode, unrevised
 from corral.kinds.kind import Kind
 from corral.kinds.registry import Registry
@@ -89,3 +92,37 @@ def test_what_reads_the_same_is_stored_once_and_byte_for_byte() -> None:
     assert (first_value, second_value) == (encode(first), encode(second))
     bare: Obj = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"a": "b"}}
     assert share(bare) == (bare, encode(bare))
+
+
+def unnamed(**metadata: Any) -> Obj:
+    return pod("p", cpu="0.5") | {"metadata": {"generateName": "p-", "labels": {"a": "b"}, **metadata}}
+
+
+def call(obj: Obj, content_type: str = "application/json") -> Call:
+    return Call("POST", "/api/v1/namespaces/n/pods", ANONYMOUS, {}, orjson.dumps(obj), content_type)
+
+
+def test_a_body_sent_again_is_what_the_long_way_made_of_it_and_shares_nothing() -> None:
+    first, second = again(PODS, call(unnamed())), again(PODS, call(unnamed()))
+    assert first == second == long_way(PODS, unnamed())
+    assert first is not None
+    first["metadata"]["labels"]["a"] = first["spec"]["containers"][0]["name"] = "changed"
+    assert again(PODS, call(unnamed())) == second
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        call(pod("named")),
+        call(unnamed() | {"unknown": 1}),
+        call(unnamed() | {"kind": "Secret"}),
+        call(unnamed(labels={"a": 1})),
+        call(unnamed() | {"spec": {"containers": [{"image": "x"}]}}),
+        call(unnamed(), "application/yaml"),
+        Call("POST", "/", ANONYMOUS, {}, b'{"metadata": {"generateName": "a", "generateName": "b"}}'),
+        Call("POST", "/", ANONYMOUS, {}, b'{"metadata": {"generateName": '),
+    ],
+)
+def test_a_body_of_which_anything_is_to_be_said_goes_the_long_way_each_time(sent: Call) -> None:
+    assert again(PODS, sent) is None
+    assert again(PODS, sent) is None
