@@ -156,7 +156,8 @@ class Agent:
         self._registration = Registration(client, runtime, self._machine, clock, self._findings, self._network)
         self._fence = Fence()
         self._guard = Guard(config.fence_file or config.directory / "fence.json", config.groups, self._spared)
-        hooks = Hooks(self._registration.missed, self._fence_shut, self._reopen_fence, self._guard.watch)
+        told = (self._registration.missed, self._fence_shut, self._reopen_fence)
+        hooks = Hooks(*told, self._guard.watch, self._guard.excuse)
         self._lease = LeaseKeeper(client, config.node_name, clock, self._fence, hooks, promises=config.fences)
         self._workers: dict[str, PodWorker] = {}
         self._by_key: dict[Key, PodWorker] = {}
@@ -213,7 +214,7 @@ class Agent:
             stack.push_async_callback(self._problems.close)
             await self._problems.start()
             spec = self._node_spec()
-            await self._registration.register(spec)
+            await self._registration.register(spec, self._lease.unheard)
             # Whatever is listed from here on is listed after a renewal: it is not what the server has given up.
             await self._lease.first(self._registration.node["metadata"]["uid"])
             tasks.start(self._lease.run(), "node lease")
@@ -421,7 +422,9 @@ class Agent:
 
     # What the server may have started elsewhere.
 
-    def _spared(self) -> list[str]:
+    def _spared(self) -> list[str] | None:
+        if not self._informer.synced.is_set():
+            return None
         return [uid for uid, worker in self._workers.items() if not yields(worker.pod)]
 
     def _fence_shut(self) -> None:

@@ -29,6 +29,7 @@ NAMESPACE: Final = "kube-node-lease"
 _ALONE: Final = Terms(renew=10.0, lease=40, fence=0.0, kill=0.0)
 """Until the server says otherwise: the kubelet's own numbers."""
 _RETRY: Final = Backoff(initial=0.2, maximum=7.0)
+_FIRST: Final = Backoff(initial=0.2, maximum=2.0)
 _SOON: Final = 0.1
 _SECOND_PATIENCE: Final = 2.0
 """How much longer an attempt may take that follows a failed one. It has a connection to make, and were it given up as
@@ -47,8 +48,11 @@ class Hooks:
     """The fence has shut: kill what yields."""
     reopen: Callable[[], Awaitable[None]]
     """The server hears us again: find out what it still wants here, and open the fence."""
-    guard: Callable[[float | None], None]
-    """From now on somebody else must kill what yields after so many seconds, unless told again; None: nobody."""
+    guard: Callable[[float | None, float | None], None]
+    """From now on somebody else must kill what yields after so many seconds, unless told again; None: nobody. The second
+    number is how many seconds that would be, counted from when the only server moved nothing; None: there are several."""
+    excuse: Callable[[float], None]
+    """So many seconds ago the only server, if there is only one, moved nothing."""
 
 
 class LeaseKeeper:
@@ -83,11 +87,18 @@ class LeaseKeeper:
         self._uid = uid
         attempt = 0
         while not (await self._look() and await self._beat()):
-            await self._clock.sleep(_RETRY.delay(attempt))
+            await self._clock.sleep(_FIRST.delay(attempt))
             attempt += 1
+
+    def unheard(self, error: StatusError | OSError, sent: float) -> None:
+        """Before the first renewal something that was sent at `sent` failed. The promise of an earlier agent stands."""
+        if _moves_nothing(error):
+            with contextlib.suppress(OSError):
+                self._hooks.excuse(self._clock.monotonic() - sent)
 
     async def _look(self) -> bool:
         """Read what an earlier agent left; whether the server answered."""
+        sent = self._clock.monotonic()
         try:
             self._lease = await self._client.get(LEASES, self._name, NAMESPACE)
             self._asked = read_terms(self._lease)
@@ -95,6 +106,7 @@ class LeaseKeeper:
             return error.code == 404
         except OSError as error:
             logger.warning("cannot read the lease of node %s, will retry: %s", self._name, error)
+            self.unheard(error, sent)
             return False
         return True
 
@@ -153,7 +165,8 @@ class LeaseKeeper:
         left = self._fence.left(self._clock.monotonic())
         terms = self._asked or _ALONE
         # The agent itself comes first; half of the time that killing may take is left to the other.
-        self._hooks.guard(None if left is None else left + terms.kill / 2)
+        spare = terms.kill / 2
+        self._hooks.guard(None if left is None else left + spare, terms.fence + spare if terms.sole else None)
 
     def _failed(self, error: StatusError | OSError, sent: float) -> None:
         logger.warning("cannot renew the lease of node %s, will retry: %s", self._name, error or "no answer")

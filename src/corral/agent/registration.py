@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 10.0
 REPORT_SECONDS = 300.0
 _NETWORK_SECONDS = 1.0
-_RETRY = Backoff(initial=0.2, maximum=7.0)
+_RETRY = Backoff(initial=0.2, maximum=2.0)
+"""Soon enough to hear again that the only server does not run, before what an earlier agent promised is due."""
 
 
 class Registration:
@@ -49,10 +50,16 @@ class Registration:
         self.node: Obj = {}
         """The Node as last seen."""
 
-    async def register(self, spec: NodeSpec) -> None:
-        """Create or update the Node with its labels and a first status; retried until the API server takes it."""
+    async def register(
+        self, spec: NodeSpec, failed: Callable[[StatusError | OSError, float], None] = lambda error, sent: None
+    ) -> None:
+        """Create or update the Node with its labels and a first status; retried until the API server takes it.
+
+        `failed` hears of each failed attempt: its error, and by the clock's monotonic seconds when it began.
+        """
         attempt = 0
         while True:
+            began = self._clock.monotonic()
             try:
                 await self._register(spec)
                 # A moment is enough where there is a controller, and saves telling twice.
@@ -61,6 +68,7 @@ class Registration:
                 return
             except (StatusError, OSError) as error:
                 logger.warning("cannot register node %s, will retry: %s", self._machine.name, error)
+                failed(error, began)
                 await self._clock.sleep(_RETRY.delay(attempt))
                 attempt += 1
 

@@ -1,6 +1,7 @@
 """An API in a dictionary, and an agent on it: what the agent's tests share."""
 
 import asyncio
+import errno
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,7 +38,7 @@ class DictApi:
 
     async def call(self, request: ApiRequest) -> ApiResponse:
         if self.down:
-            raise ConnectionRefusedError("the API server is down")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the API server is down")
         self.calls.append((request.method, request.path))
         try:
             return ApiResponse(200, orjson.dumps(self._answer(request)))

@@ -1,5 +1,6 @@
 """An agent that loses its server: what yields is killed in time, what stays goes on, and what is wanted comes back."""
 
+import asyncio
 import errno
 import os
 import signal
@@ -162,6 +163,37 @@ async def test_without_terms_nothing_is_promised_and_nothing_is_killed(rig: Any)
     assert running(rig) == {"moves"}
 
 
+@pytest.mark.parametrize(("sole", "late"), [(True, False), (False, False), (True, True)])
+async def test_an_agent_that_begins_while_the_only_server_is_down_keeps_its_pods(
+    armed: Any, sole: bool, late: bool
+) -> None:
+    terms = DEFAULT.terms(2, sole=sole)
+    assert terms is not None
+    note(armed, **{TERMS: write_terms(terms)})
+    await armed.advance(3)
+    file = armed.agent._guard._file
+    said, _ = watchman.read(file)
+    assert said["spare"] == ["u-stays"]
+    await armed.agent.stop()
+    armed.api.down = True
+    due = watchman.now() + (-0.1 if late else 100.0)
+    os.utime(file, ns=(round(due * 1e9), round(due * 1e9)))
+    armed.agent = armed.build(fences=True)
+    starting = asyncio.create_task(armed.agent.start())
+    await armed.advance(3)
+    now, until = watchman.read(file)
+    assert now["spare"] == ["u-stays"], "they are not known yet, but to the agent before"
+    assert until is not None
+    if sole and not late:
+        assert 0 < until - watchman.now() <= 6.0, "the promise counts from when the port refused"
+    else:
+        assert until == pytest.approx(due), "somebody may have started them elsewhere"
+    armed.api.down = False
+    await armed.advance(5)
+    await starting
+    assert running(armed) == {"moves", "stays"}
+
+
 def group(directory: Path, uid: str) -> subprocess.Popen[bytes]:
     """A process, and the control group of a pod that says so."""
     process = subprocess.Popen([sys.executable, "-I", "-c", "import time; time.sleep(60)"])
@@ -217,7 +249,7 @@ def test_the_file_says_what_the_watchman_reads(tmp_path: Path) -> None:
     guard = Guard(tmp_path / FILE, [], lambda: ["b", "a"])
     guard.watch(5.0)
     said, until = watchman.read(tmp_path / FILE)
-    assert said == {"groups": [], "spare": ["a", "b"]}
+    assert said == {"groups": [], "spare": ["a", "b"], "anew": None}
     assert until is not None
     assert 0 < until - watchman.now() < 5.1
     guard.watch(None)
