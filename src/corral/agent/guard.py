@@ -1,7 +1,7 @@
 """The agent's side of its watchman: it says until when all is well, and sees to it that there is one.
 
-The file outlives the agent. So it also says what the next one needs to know while it has heard of no server: for how long
-all is well from a moment on at which the only server surely moved nothing.
+The file outlives the agent. So it also says what the next one needs to know while it has heard of no server: for how
+long all is well from a moment on at which the only server surely moved nothing.
 """
 
 import json

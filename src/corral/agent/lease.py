@@ -49,8 +49,9 @@ class Hooks:
     reopen: Callable[[], Awaitable[None]]
     """The server hears us again: find out what it still wants here, and open the fence."""
     guard: Callable[[float | None, float | None], None]
-    """From now on somebody else must kill what yields after so many seconds, unless told again; None: nobody. The second
-    number is how many seconds that would be, counted from when the only server moved nothing; None: there are several."""
+    """From now on somebody else must kill what yields after so many seconds, unless told again; None: nobody. The
+    second number is how many that would be from a moment on at which the only server moved nothing; None: there are
+    several servers."""
     excuse: Callable[[float], None]
     """So many seconds ago the only server, if there is only one, moved nothing."""
 
