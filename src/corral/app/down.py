@@ -11,8 +11,10 @@ from corral.app import options
 from corral.app.config import CellConfig
 from corral.app.fleet import layout
 from corral.app.process import end, running_pid
+from corral.app.stores import remembered
 from corral.base.errors import CorralError
 from corral.cli import terminal
+from corral.store.etcd.address import SCHEME
 
 SHUTDOWN_SECONDS = 30.0
 
@@ -49,4 +51,9 @@ def command(data_dir: Path, keep_containers: bool, grace: float) -> None:
         raise SystemExit(1) from error
     took = terminal.duration(time.monotonic() - began)
     kept = "containers run on" if keep_containers else f"{stopped} containers stopped"
+    if keep_containers and remembered(config.data_dir).startswith(SCHEME):
+        # A refused connection excuses nobody there: another server may run (decision 17).
+        terminal.note(
+            "unless another server runs, other machines soon stop what may run elsewhere (by default after 5 s)"
+        )
     click.echo(f"the cell in {config.data_dir} {'is down' if pid else 'was not running'}; {kept} ({took})")

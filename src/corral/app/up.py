@@ -13,6 +13,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 import click
 
@@ -34,7 +35,10 @@ from corral.kinds.health import PROFILES
 @click.command("up", short_help="Start a cell on this machine.")
 @options.data_dir
 @click.option(
-    "--port", default=DEFAULT_PORT, show_default=True, metavar="N", help="Port of the API; 0 is any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help=f"Port of the API; 0 is any free one. Where it was last by default, {DEFAULT_PORT} at first.",
 )
 @click.option(
     "--bind", default="0.0.0.0", show_default=True, metavar="ADDRESS", help="Address that the API listens on."
@@ -78,7 +82,7 @@ from corral.kinds.health import PROFILES
 @click.option("--no-agent", is_flag=True, help="Server, scheduler and controllers only: run nothing on this machine.")
 def command(
     data_dir: Path,
-    port: int,
+    port: int | None,
     bind: str,
     node_name: str,
     engine: Engine,
@@ -95,8 +99,9 @@ def command(
 
     Containers outlive the process: after a crash or an upgrade the next `up` finds them running.
     """
-    config = CellConfig(data_dir.absolute(), bind, port, not no_agent, node_name, engine, store, scheduler_profile)
-    config = replace(config, health_profile=health_profile)
+    config = CellConfig(data_dir.absolute(), bind, 0, not no_agent, node_name, engine, store, scheduler_profile)
+    port = last_port(config.kubeconfig) if port is None else port
+    config = replace(config, port=port, health_profile=health_profile)
     try:
         prepare_data_dir(config)
         if (config.data_dir / MEMBER_FILE).exists():
@@ -129,6 +134,16 @@ def command(
 def _say_running(config: CellConfig, pid: int) -> None:
     click.echo(AlreadyRuns(config, pid).message)
     click.echo(f"  export KUBECONFIG={config.kubeconfig}")
+
+
+def last_port(kubeconfig: Path) -> int:
+    """Where machines that have joined, and people's kubeconfigs, look for the API."""
+    from corral.client.kubeconfig import KubeconfigError, load
+
+    try:
+        return urlsplit(load(kubeconfig).server).port or DEFAULT_PORT
+    except (KubeconfigError, OSError, ValueError):
+        return DEFAULT_PORT
 
 
 def _arguments(config: CellConfig) -> list[str]:

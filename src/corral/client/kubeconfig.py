@@ -145,7 +145,10 @@ class _Merged:
         self.files.append(file)
         self.current = self.current or document.get("current-context") or ""
         for kind, entries in self.entries.items():
-            for position, item in enumerate(document.get(f"{kind}s") or ()):
+            listed = document.get(f"{kind}s") or []
+            if not isinstance(listed, list):
+                raise KubeconfigError(f"cannot read kubeconfig {file}: {kind}s is not a list")
+            for position, item in enumerate(listed):
                 if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                     raise KubeconfigError(f"cannot read kubeconfig {file}: {kind}s[{position}].name is missing")
                 entries.setdefault(item["name"], (file, item.get(kind) or {}))
