@@ -33,6 +33,7 @@ from corral.fleet.all import controllers as fleet_controllers
 from corral.kinds.health import PROFILES
 from corral.kinds.servers import MANAGER_LEASE, identity
 from corral.kinds.status import unavailable
+from corral.machinery.caches import Caches
 from corral.machinery.leases import QUICK, LeaderElection
 from corral.machinery.runner import Runner, installed_controllers
 from corral.scheduler import plugins
@@ -117,8 +118,15 @@ class Manager:
         )
         repairs = fleet_controllers(lambda: host_commands(self._data_dir).remote)
         every = [*own, *queue_controllers(self.queues), *repairs, *installed_controllers()]
-        shared = self._client("system:kube-controller-manager", manager="kube-controller-manager")
-        runner = Runner(shared, every, self._clock, rng=self._rng, client_for=self._controller_client, active=active)
+        runner = Runner(
+            self._copying,
+            every,
+            self._clock,
+            rng=self._rng,
+            client_for=self._controller_client,
+            active=active,
+            caches=self._caches,
+        )
         async with asyncio.TaskGroup() as parts:
             parts.create_task(runner.run(), name="controllers")
             parts.create_task(self.scheduler.run(), name="scheduler")
@@ -142,9 +150,17 @@ class Manager:
 
     def _make_scheduler(self, active: asyncio.Event | None) -> None:
         self.queues = QueueController()
+        self._copying = self._client("system:kube-controller-manager", manager="kube-controller-manager")
+        self._caches = Caches(self._copying, self._clock, self._rng)
         client = self._client("system:kube-scheduler", manager="kube-scheduler")
         self.scheduler = Scheduler(
-            client, clock=self._clock, rng=self._rng, profile=self._profile, others=self._profiles, active=active
+            client,
+            clock=self._clock,
+            rng=self._rng,
+            profile=self._profile,
+            others=self._profiles,
+            active=active,
+            caches=self._caches,
         )
         controllers = Client(InProcessTransport(self._server, User("system:kube-controller-manager", (MASTERS,))))
         self.planner = Planner(self.scheduler, controllers)

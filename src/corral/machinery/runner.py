@@ -70,6 +70,7 @@ class Runner:
         client: who fills the shared copies; it must be able to list and watch all that the controllers read.
         client_for: the client of a controller's own user, by the controller's name; default: `client`.
         active: until it is set, caches and queues are kept up to date and nothing is done; default: it is set.
+        caches: the shared copies, if others read them, too; this runner keeps them fresh all the same.
     """
 
     def __init__(
@@ -81,12 +82,13 @@ class Runner:
         rng: random.Random | None = None,
         client_for: Callable[[str], Client] | None = None,
         active: asyncio.Event | None = None,
+        caches: Caches | None = None,
     ) -> None:
         self._clock = clock
         self._rng = rng or random.Random()
         self._client_for = client_for or (lambda name: client)
         self._controllers = controllers
-        self.caches = Caches(client, clock, self._rng)
+        self.caches = Caches(client, clock, self._rng) if caches is None else caches
         self.counters: dict[str, Counters] = {}
         """By controller name."""
         self._active = active or _always()

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from corral.base.clock import Clock
 from corral.client.client import Client
-from corral.client.informer import Event, Informer
+from corral.client.informer import Event
 from corral.kinds.podgroups import GangKey, counts, gang_of, key_of_group, minimum_of
 from corral.kinds.podspec import is_terminal, priority
 from corral.kinds.resources import (
@@ -29,6 +29,7 @@ from corral.kinds.resources import (
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError, not_found
 from corral.kinds.types import Key, Obj
+from corral.machinery.caches import Caches
 from corral.machinery.events import EventRecorder
 from corral.scheduler.binder import Binder, Outcome
 from corral.scheduler.candidates import CandidateCache
@@ -40,7 +41,6 @@ from corral.scheduler.queue import PodQueue
 from corral.scheduler.snapshot import Snapshot
 from corral.scheduler.storage import Storage
 from corral.scheduler.trial import Trial
-from corral.scheduler.trim import trim_budget, trim_group, trim_namespace, trim_node
 from corral.scheduler.volumebinder import VolumeBindingError
 from corral.scheduler.volumes import Binding
 from corral.scheduler.why import explain
@@ -64,6 +64,7 @@ class Scheduler:
         profile: how machines are chosen.
         others: by further scheduler names, how machines are chosen for the pods that ask for these.
         active: until it is set, everything is followed and nothing decided; default: it is set.
+        caches: copies of what it reads that somebody else keeps fresh; default: some of its own.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Scheduler:
         profile: Profile = SPREADING,
         others: Mapping[str, Profile] = _NO_OTHERS,
         active: asyncio.Event | None = None,
+        caches: Caches | None = None,
     ) -> None:
         self._name = name
         self.names = frozenset((name, *others))
@@ -88,14 +90,10 @@ class Scheduler:
         self._cache = CandidateCache(self._snapshot, profile, others)
         self._gangs = GangBook()
         self._queue = PodQueue(self._gangs.gang, profile.order)
-        self._nodes = Informer(client, NODES, clock=clock, rng=rng, transform=trim_node)
-        self._pods = Informer(client, PODS, clock=clock, rng=rng)
-        self._namespaces = Informer(client, NAMESPACES, clock=clock, rng=rng, transform=trim_namespace)
-        self._disruptions = Informer(client, POD_DISRUPTION_BUDGETS, clock=clock, rng=rng, transform=trim_budget)
-        self._groups = [
-            Informer(client, resource, clock=clock, rng=rng, transform=trim_group)
-            for resource in (POD_GROUPS, COSCHEDULING_POD_GROUPS)
-        ]
+        self._keeps_copies = caches is None
+        self._copies = copies = Caches(client, clock, rng) if caches is None else caches
+        self._nodes, self._pods = copies.get(NODES), copies.get(PODS)
+        self._namespaces, self._disruptions = copies.get(NAMESPACES), copies.get(POD_DISRUPTION_BUDGETS)
         self._budgets: dict[Key, Budget] = {}
         self._recorder = EventRecorder(client, name, clock)
         self._binder = Binder(client, self._recorder, clock, self._bound, component=name)
@@ -114,25 +112,23 @@ class Scheduler:
         self._restocked = False
         """Whether storage changed, which may let pods with claims fit."""
         self._claims_changed: set[Key] = set()
-        self._storage = Storage(client, self._snapshot.volumes, self._on_storage, clock=clock, rng=rng)
+        self._storage = Storage(client, copies, self._snapshot.volumes, self._on_storage)
         self._namespaces.on_event(self._on_namespace)
         self._disruptions.on_event(self._on_budget)
-        for groups in self._groups:
-            groups.on_event(self._on_group)
+        for resource in (POD_GROUPS, COSCHEDULING_POD_GROUPS):
+            copies.get(resource).on_event(self._on_group)
         self._nodes.on_event(self._on_node)
         self._pods.on_event(self._on_pod)
 
     async def run(self) -> None:
         """Schedule until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            # Pods last: what they are judged by should be known by then.
-            informers = (self._namespaces, self._disruptions, self._nodes, *self._storage.informers, self._pods)
-            # A group that is not known yet keeps its members waiting, so that there is no need to wait for groups.
-            for informer in (*self._groups, *informers):
-                tasks.create_task(informer.run(), name=f"scheduler-{informer.resource.plural}")
+            if self._keeps_copies:
+                tasks.create_task(self._copies.run(), name="scheduler-copies")
             tasks.create_task(self._recorder.run(), name="scheduler-events")
             tasks.create_task(self._binder.announce(), name="scheduler-announcer")
-            for informer in informers:
+            # A group that is not known yet keeps its members waiting, so that there is no need to wait for groups.
+            for informer in (self._namespaces, self._disruptions, self._nodes, *self._storage.informers, self._pods):
                 await informer.synced.wait()
             self.synced.set()
             if self._active is not None:

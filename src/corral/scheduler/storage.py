@@ -1,18 +1,16 @@
 """The scheduler's eyes for storage: claims, volumes, classes and CSINodes as they are, told to the snapshot."""
 
 import logging
-import random
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from corral.base.clock import Clock
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
 from corral.kinds.resources import CSI_NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES
 from corral.kinds.status import StatusError
 from corral.kinds.storage import read_claim, read_class, read_volume
 from corral.kinds.types import Key, Obj
-from corral.scheduler.trim import trim_storage
+from corral.machinery.caches import Caches
 from corral.scheduler.volumebinder import VolumeBinder
 from corral.scheduler.volumes import Volumes, read_limits
 
@@ -31,20 +29,15 @@ class Storage:
     def __init__(
         self,
         client: Client,
+        caches: Caches,
         volumes: Volumes,
         changed: Callable[[Key | None], None],
-        *,
-        clock: Clock,
-        rng: random.Random,
     ) -> None:
         self._volumes = volumes
         self._changed = changed
-        made = [
-            Informer(client, resource, clock=clock, rng=rng, transform=trim_storage)
-            for resource in (STORAGE_CLASSES, CSI_NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS)
-        ]
-        self.informers: Sequence[Informer] = made
-        classes, csi_nodes, stock, claims = made
+        resources = (STORAGE_CLASSES, CSI_NODES, PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS)
+        self.informers: Sequence[Informer] = [caches.get(resource) for resource in resources]
+        classes, csi_nodes, stock, claims = self.informers
         classes.on_event(self._on_class)
         csi_nodes.on_event(self._on_csi_node)
         stock.on_event(self._on_volume)

@@ -1,4 +1,4 @@
-"""What the scheduler keeps of each object: a fraction, because it holds all of them in memory."""
+"""What plans and simulations keep of Nodes and pods: a fraction, because they may hold many thousands."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,7 +11,6 @@ from corral.kinds.types import Obj
 from corral.scheduler.images import read_images
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
-_STORAGE_METADATA = (*_METADATA, "annotations", "ownerReferences")
 _POD_SPEC = (
     "affinity",
     "hostNetwork",
@@ -98,31 +97,6 @@ def trim_node(node: Obj) -> Obj:
 def _image(names: tuple[str, ...], size: int) -> Obj:
     """One object for all machines that have the image: there may be fifty on each of ten thousand."""
     return {"names": list(names), "sizeBytes": size}
-
-
-def trim_storage(obj: Obj) -> Obj:
-    """A claim, a volume, a class of storage or a CSINode without the record of who wrote it."""
-    return {**obj, "metadata": _pick(obj["metadata"], _STORAGE_METADATA)}
-
-
-def trim_budget(budget: Obj) -> Obj:
-    """The parts of a PodDisruptionBudget that preemption looks at."""
-    return {
-        **_pick(budget, ("kind", "apiVersion")),
-        "metadata": _pick(budget["metadata"], _METADATA),
-        "spec": _pick(budget.get("spec") or {}, ("selector",)),
-        "status": _pick(budget.get("status") or {}, ("disruptionsAllowed",)),
-    }
-
-
-def trim_group(group: Obj) -> Obj:
-    """The parts of a PodGroup that say who goes together."""
-    return _pick(group, ("kind", "apiVersion", "spec")) | {"metadata": _pick(group["metadata"], _METADATA)}
-
-
-def trim_namespace(namespace: Obj) -> Obj:
-    """The parts of a Namespace that rules between pods look at."""
-    return {**_pick(namespace, ("kind", "apiVersion")), "metadata": _pick(namespace["metadata"], _METADATA)}
 
 
 def _pick(fields: Obj, names: Iterable[str]) -> Obj:

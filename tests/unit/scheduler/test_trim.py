@@ -7,7 +7,7 @@ from corral.scheduler.machine import read_allocatable, read_machine
 from corral.scheduler.peers import peers_fingerprint
 from corral.scheduler.podclass import fingerprint
 from corral.scheduler.snapshot import Snapshot
-from corral.scheduler.trim import trim_budget, trim_namespace, trim_node, trim_pod
+from corral.scheduler.trim import trim_node, trim_pod
 from corral.testing.scheduling import node, pod
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -73,19 +73,3 @@ def test_a_trimmed_node_is_the_same_machine() -> None:
     assert small["status"]["images"] == [{"names": ["large"], "sizeBytes": 0}]
     assert small["status"]["images"][0] is trim_node(full)["status"]["images"][0]
     assert "nodeInfo" not in small["status"]
-
-
-def test_of_budgets_and_namespaces_little_is_kept() -> None:
-    metadata = {"name": "b", "namespace": "default", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"}}
-    whole = metadata | {"annotations": {"long": "x"}}
-    spec, status = {"selector": {}, "minAvailable": 1}, {"disruptionsAllowed": 2, "currentHealthy": 3}
-    assert trim_budget({"kind": "PodDisruptionBudget", "metadata": whole, "spec": spec, "status": status}) == {
-        "kind": "PodDisruptionBudget",
-        "metadata": metadata,
-        "spec": {"selector": {}},
-        "status": {"disruptionsAllowed": 2},
-    }
-    assert trim_namespace({"kind": "Namespace", "metadata": whole, "spec": {"finalizers": ["kubernetes"]}}) == {
-        "kind": "Namespace",
-        "metadata": metadata,
-    }
