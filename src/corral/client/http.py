@@ -103,7 +103,10 @@ class HttpTransport:
         going = asyncio.create_task(self._perform(request, _HEARTBEAT_SECONDS), name="heartbeat")
         self._going.add(going)
         going.add_done_callback(self._gone)
-        return await asyncio.shield(going)
+        await asyncio.wait({going})
+        if going.cancelled():  # by `close`, and not its caller with it
+            raise ConnectionError(f"cannot reach {self.server_url}: the connection was closed")
+        return going.result()
 
     def _gone(self, going: "asyncio.Task[ApiResponse]") -> None:
         self._going.discard(going)

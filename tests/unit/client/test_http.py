@@ -244,6 +244,24 @@ async def test_a_heartbeat_that_is_given_up_keeps_its_connection(server: Server)
     await transport.close()
 
 
+async def test_a_heartbeat_whose_connection_is_closed_fails_and_cancels_nobody(server: Server) -> None:
+    asked = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.handler = silent
+    transport = HttpTransport(server.url)
+    heartbeat = asyncio.create_task(Client(transport).get(LEASES, "m1", "kube-node-lease"))
+    await asked.wait()
+    await transport.close()
+    await asyncio.wait({heartbeat})
+    assert not heartbeat.cancelled(), "whoever keeps the lease would have ended for good"
+    assert isinstance(heartbeat.exception(), OSError)
+
+
 _ATTACH_FILTER = 26
 _DROP_EVERYTHING = struct.pack("HBBI", 6, 0, 0, 0)
 ACKNOWLEDGE = 0.3
