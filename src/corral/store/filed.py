@@ -1,12 +1,14 @@
-"""What is under a prefix, by what it is filed under: listings by a field that do not look at everything.
+"""What is under a prefix, and how it changed, by what it is filed under: lists and watches by a field do not look at
+everything.
 
-A write costs nothing here. The first to ask reads everything under the prefix; later ones catch up with the keys that
-changed since somebody asked, each of which is looked at once, however many ask by however many values.
+A write costs nothing here. The first to ask reads everything under the prefix; later ones catch up with what changed
+since somebody asked, which is looked at once, however many ask by however many values.
 """
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable
 
-from corral.store.protocol import Entry, Filing
+from corral.store.protocol import Change, Entry, Filing
 
 
 class Filed:
@@ -56,3 +58,45 @@ class Filed:
                 return ()
             found = self._listings[value] = tuple([entries[key] for key in sorted(entries)])
         return found
+
+
+class FiledChanges:
+    """The recent changes by what they are filed under, up to `revision`: where a watch resumes without looking at what
+    does not concern it."""
+
+    def __init__(self, values: Callable[[Change], Collection[str]], revision: int) -> None:
+        self.revision = revision
+        self._values = values
+        self._changes: dict[str, list[Change]] = {}
+
+    def catch_up(self, changes: Iterable[Change], revision: int) -> None:
+        """File the changes since the last one."""
+        for change in changes:
+            for value in self._values(change):
+                self._changes.setdefault(value, []).append(change)
+        self.revision = revision
+
+    def since(self, value: str, revision: int) -> list[Change]:
+        """The changes under `value` above `revision`, oldest first."""
+        found = self._changes.get(value, [])
+        return found[bisect_right(found, revision, key=_revision) :]
+
+    def forget(self, revision: int) -> None:
+        """Drop the changes up to `revision`."""
+        for value in list(self._changes):
+            left = self.since(value, revision)
+            if left:
+                self._changes[value] = left
+            else:
+                del self._changes[value]
+        self.revision = max(self.revision, revision)
+
+
+def filed_under(change: Change, filing: Filing) -> Collection[str]:
+    """What the entry is filed under, as it is and as it was."""
+    now = filing(change.entry)
+    return (now,) if change.previous is None else {now, filing(change.previous)}
+
+
+def _revision(change: Change) -> int:
+    return change.entry.revision

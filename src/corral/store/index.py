@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 
 from sortedcontainers import SortedDict
 
-from corral.store.filed import Filed
+from corral.store.filed import Filed, FiledChanges, filed_under
 from corral.store.protocol import Change, Compacted, Entry, Filing, Future, Page, Topic
 
 _VIEWS_KEPT = 1024
 _PAST_KEPT = 8
 _FILED_KEPT = 32
+_FEW = 200
+"""So few changes are looked through quicker than they are filed."""
 _MEMOS_KEPT = 1_000
 _END = "\U0010ffff"
 
@@ -33,6 +35,7 @@ class Index:
         self._views: dict[str, tuple[Entry, ...]] = {}
         self._past: dict[tuple[str, Topic | None, int], tuple[Entry, ...]] = {}
         self._filed: dict[tuple[str, Filing], Filed] = {}
+        self._filed_changes: dict[tuple[str, Filing], FiledChanges] = {}
 
     def restore(self, entries: dict[str, Entry], changes: list[Change], revision: int, compacted: int) -> None:
         """Begin with what was on disk; `changes` are those of the revisions `compacted + 1` to `revision`."""
@@ -40,6 +43,7 @@ class Index:
         self._views.clear()
         self._past.clear()
         self._filed.clear()
+        self._filed_changes.clear()
         self._changes = changes
         self.revision = revision
         self.compacted = compacted
@@ -170,6 +174,28 @@ class Index:
         """The changes above `revision`, oldest first."""
         return self._changes[revision - self.compacted :]
 
+    def history(self, prefix: str, after: int, only: Topic | None = None) -> Sequence[Change]:
+        """The changes above `after` under `prefix` (of a topic), oldest first."""
+        few, collection = self.revision - after < _FEW, _collection(prefix)
+        if only is not None and not few:
+            return self._changes_by(prefix, only.filing).since(only.value, after)
+        changes = self.since(after)
+        if collection and not few:
+            changes = self._changes_by("/", _by_collection).since(collection, after)
+        found = [change for change in changes if change.entry.key.startswith(prefix)]
+        return found if only is None else [one for one in found if only.value in filed_under(one, only.filing)]
+
+    def _changes_by(self, prefix: str, filing: Filing) -> FiledChanges:
+        filed = self._filed_changes.pop((prefix, filing), None)
+        if filed is None:
+            filed = FiledChanges(lambda change: filed_under(change, filing), self.compacted)
+            while len(self._filed_changes) >= _FILED_KEPT:
+                del self._filed_changes[next(iter(self._filed_changes))]
+        new = [change for change in self.since(filed.revision) if change.entry.key.startswith(prefix)]
+        filed.catch_up(new, self.revision)
+        self._filed_changes[prefix, filing] = filed
+        return filed
+
     def superseded(self, revision: int) -> list[int]:
         """The revisions that nobody can ask for once history below `revision` is forgotten: what the writes up to
         `revision` replaced, and deletes."""
@@ -187,9 +213,21 @@ class Index:
             return
         del self._changes[: revision - self.compacted]
         self.compacted = revision
+        for filed_changes in self._filed_changes.values():
+            filed_changes.forget(revision)
         self._past = {key: view for key, view in self._past.items() if key[2] >= revision}
         self._filed = {key: filed for key, filed in self._filed.items() if filed.revision >= revision}
 
 
 def _key(entry: Entry) -> str:
     return entry.key
+
+
+def _by_collection(entry: Entry) -> str:
+    return _collection(entry.key)
+
+
+def _collection(text: str) -> str:
+    """The first two parts of a key, `/group/plural/`; empty if it has less."""
+    middle = text.find("/", 1)
+    return text[: text.find("/", middle + 1) + 1] if middle > 0 else ""

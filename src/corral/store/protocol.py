@@ -113,6 +113,13 @@ class Watch(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Sequence[Change]]: ...
 
+    def take(self) -> Sequence[Change]:
+        """What has arrived and was not handed out yet, perhaps nothing, without waiting for more.
+
+        Raises:
+            Compacted: the reader fell behind.
+        """
+
     def progress(self) -> int: ...
 
     def close(self) -> None: ...

@@ -11,7 +11,7 @@ from corral.base.errors import CorralError
 from corral.store.compaction import CompactionClock, CompactionPolicy
 from corral.store.index import Index
 from corral.store.protocol import Change, Conflict, Entry, Page, Topic, Watch
-from corral.store.watchers import Watchers, filed_under
+from corral.store.watchers import Watchers
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -96,9 +96,7 @@ class State:
             Future: `after` has not happened yet.
         """
         self._index.check(after)
-        backlog = [change for change in self._index.since(after) if change.entry.key.startswith(prefix)]
-        if only is not None:
-            backlog = [change for change in backlog if only.value in filed_under(change, only.filing)]
+        backlog = self._index.history(prefix, after, only)
         return self._watchers.open(prefix, after, backlog, buffer, self._latest, only)
 
     def _latest(self) -> int:

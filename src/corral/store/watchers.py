@@ -10,8 +10,9 @@ few dozen leading texts of the key whatever the number of watchers.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
+from corral.store.filed import filed_under
 from corral.store.protocol import Change, Compacted, Filing, Topic
 
 _ROUTES_KEPT = 10_000
@@ -75,10 +76,16 @@ class Watcher:
                 await self._waiter
             finally:
                 self._waiter = None
-        batch = self._pending
-        self._pending = []
-        self._room = self._buffer
-        self._delivered = batch[-1].entry.revision
+        return self.take()
+
+    def take(self) -> Sequence[Change]:
+        """What is buffered, without waiting. Raises `Compacted`."""
+        if self._behind is not None:
+            raise self._behind
+        batch, self._pending = self._pending, []
+        if batch:
+            self._room = self._buffer
+            self._delivered = batch[-1].entry.revision
         return batch
 
     def progress(self) -> int:
@@ -146,12 +153,6 @@ def _filed(changes: Sequence[Change], filing: Filing) -> dict[str, list[Change]]
         for value in filed_under(change, filing):
             found.setdefault(value, []).append(change)
     return found
-
-
-def filed_under(change: Change, filing: Filing) -> Collection[str]:
-    """What the entry is filed under, as it is and as it was."""
-    now = filing(change.entry)
-    return (now,) if change.previous is None else {now, filing(change.previous)}
 
 
 class Watchers:

@@ -168,6 +168,24 @@ class StoreSuite:
         assert [c.previous.value if c.previous else None for c in changes] == [None, b"1", b"2"]
         watch.close()
 
+    async def test_what_has_arrived_can_be_taken_without_waiting(self, store: Store) -> None:
+        watch = store.watch("/a/", after=0, buffer=2)
+        assert watch.take() == []
+        for number in range(3):
+            wrote(await store.create(f"/a/{number}", b""))
+            wrote(await store.create(f"/b/{number}", b""))
+            if number:
+                assert [change.entry.key for change in watch.take()] == (["/a/0", "/a/1"] if number == 1 else ["/a/2"])
+                assert watch.progress() == store.revision
+        assert watch.take() == []
+        reader = asyncio.create_task(changes_of(watch, 1))
+        wrote(await store.create("/a/3", b""))
+        assert [change.entry.key for change in await reader] == ["/a/3"]
+        for number in range(4, 7):
+            wrote(await store.create(f"/a/{number}", b""))
+        with pytest.raises(Compacted):
+            watch.take()
+
     async def test_a_watch_resumes_after_a_revision(self, store: Store) -> None:
         for number in range(5):
             wrote(await store.create(f"/a/{number}", b""))

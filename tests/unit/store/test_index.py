@@ -1,7 +1,11 @@
 """The state that reads are served from."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from corral.store import index as module
+from corral.store.filed import filed_under
 from corral.store.index import Index
 from corral.store.protocol import Change, Entry, Topic
 from corral.store.state import Write, decide
@@ -95,6 +99,54 @@ def test_what_topics_keep_is_bounded() -> None:
     for number in range(100):
         index.current(f"/{number}/", Topic(lambda entry: entry.key, ""))
     assert len(index._filed) == 32
+
+
+def text(entry: Entry) -> str:
+    return entry.value.decode()
+
+
+KEYS = ("/core/pods/a/x", "/core/pods/a/y", "/core/pods/b/x", "/core/podsets/a/x", "/core/nodes", "/core/nodes/n", "/a")
+PREFIXES = ("", "/", "/core/", "/core/pods/", "/core/pods/a/", "/core/pods", "/core/pods/a/x", "/none/of/it/")
+
+
+@given(st.data())
+def test_history_by_topic_and_prefix_is_what_a_look_at_all_changes_finds(data: st.DataObject) -> None:
+    index = Index()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FEW", 0)
+        for _ in range(data.draw(st.integers(1, 25))):
+            step = data.draw(st.sampled_from(["put", "put", "put", "delete", "forget", "look"]))
+            key = data.draw(st.sampled_from(KEYS))
+            if step == "put":
+                put(index, key, data.draw(st.sampled_from([b"red", b"blue"])))
+            elif step == "delete" and index.get(key) is not None:
+                delete(index, key)
+            elif step == "forget":
+                index.forget(data.draw(st.integers(index.compacted, index.revision)))
+            prefix, after = (
+                data.draw(st.sampled_from(PREFIXES)),
+                data.draw(st.integers(index.compacted, index.revision)),
+            )
+            wanted = [change for change in index.since(after) if change.entry.key.startswith(prefix)]
+            assert list(index.history(prefix, after)) == wanted
+            red = [change for change in wanted if "red" in filed_under(change, text)]
+            assert list(index.history(prefix, after, Topic(text, "red"))) == red
+
+
+def test_a_watch_that_resumes_looks_at_no_change_twice() -> None:
+    index, looks = Index(), list[int]()
+
+    def colour(entry: Entry) -> str:
+        looks.append(entry.revision)
+        return entry.value.decode()
+
+    for number in range(1_000):
+        put(index, f"/a/b/{number}", b"red" if number % 100 else b"blue")
+    for after in range(500):
+        assert len(index.history("/a/b/", after, Topic(colour, "blue"))) == 10 - -(-after // 100)
+    assert len(looks) == 1_000
+    index.forget(900)
+    assert index.history("/a/b/", 900, Topic(colour, "blue")) == [index.since(900)[0]]
 
 
 def test_superseded_names_what_no_reader_can_ask_for_any_more() -> None:

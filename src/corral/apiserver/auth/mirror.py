@@ -4,8 +4,8 @@ Whoever is about to answer from the mirror calls `refresh()` first. It asks the 
 store keeps ready until something under the prefix is written, and takes the difference to the one it saw last. So a
 role written a moment ago counts for the very next request, and a request that finds nothing changed pays two lookups.
 
-For a prefix that is written often, `start()` has a task follow the store's watch, so that differences stay small and
-`refresh()` is needed only before a "no".
+For a prefix that is written often, `start()` has a task follow the store's watch; then `refresh()` takes from it what
+has not been handed out yet, and is needed only before a "no".
 """
 
 import asyncio
@@ -46,12 +46,20 @@ class Mirror:
     def refresh(self) -> None:
         """Make the mirror show every acknowledged write."""
         latest = self._store.revision
-        if self._revision >= latest or (self._watch is not None and self._watch.progress() >= latest):
+        if self._revision >= latest:
             return
+        if self._watch is not None:
+            try:
+                for change in self._watch.take():
+                    self._take(change)
+            except Compacted:
+                pass  # the follower will notice, too
+            else:
+                return
         entries, revision = self._store.current(self._prefix)
         if entries is not self._view:
             self._take_all(entries)
-        # A follower's next difference is small anyway; keeping the listing would keep every replaced value alive.
+        # A follower needs no difference; keeping the listing would keep every replaced value alive.
         self._view = entries if self._watch is None else ()
         self._revision = revision
 
