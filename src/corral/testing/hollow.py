@@ -50,7 +50,8 @@ from corral.kinds.podnetwork import SPACE
 from corral.kinds.resources import HOST_SUBNETS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
-from corral.testing.fake_runtime import FakeImages, FakeProcess, FakeRuntime, Program
+from corral.testing.fake_process import FakeProcess, Program
+from corral.testing.fake_runtime import FakeImages, FakeRuntime
 from corral.wire.loops import run
 
 logger = logging.getLogger(__name__)

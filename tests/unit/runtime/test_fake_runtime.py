@@ -9,7 +9,8 @@ import pytest
 
 from corral.agent.runtime.api import ContainerState, RuntimeFailure
 from corral.base.clock import SystemClock
-from corral.testing.fake_runtime import FakeProcess, FakeRuntime
+from corral.testing.fake_process import FakeProcess
+from corral.testing.fake_runtime import FakeRuntime
 from corral.testing.runtime_suite import Pod, RuntimeSuite, make_pod
 
 

@@ -10,7 +10,7 @@ from corral.agent.streams.remotecommand import Options, exit_status, failure_wor
 from corral.agent.streams.spdy_client import needed, negotiate
 from corral.kinds.status import StatusError
 from corral.testing.clock import FakeClock
-from corral.testing.fake_runtime import FakeProcess
+from corral.testing.fake_process import FakeProcess
 
 
 class Typist:

@@ -1,4 +1,4 @@
-"""All containers of this machine: prepared (overlay, config.json), started under conmon, ended, removed.
+"""All containers of this machine: prepared (`preparing`), started under conmon, ended, removed.
 
 Creating only prepares; the OCI runtime is called when the container starts, so that a program that cannot be run is a
 container that ended with code 128, as it is with Kubernetes. Ends come from conmon's exit files (inotify), and from
@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from corral.agent.runtime import spawn
 from corral.agent.runtime.api import (
@@ -36,17 +35,13 @@ from corral.agent.runtime.oci import (
     bundle,
     conmon,
     exec,
-    filters,
-    machine,
     rootfs,
-    sandbox,
-    seccomp,
-    users,
 )
 from corral.agent.runtime.oci.cgroups import Cgroups, Limits
 from corral.agent.runtime.oci.engine import Engine
 from corral.agent.runtime.oci.exits import ExitWatch, read_exit
 from corral.agent.runtime.oci.monitors import Monitors, kill_monitor, read_pid, text_of
+from corral.agent.runtime.oci.preparing import Preparer
 from corral.agent.runtime.oci.state import ContainerRecord, Layout, load, remove_tree, save
 from corral.base.clock import Clock
 
@@ -90,7 +85,7 @@ class Containers:
         self._engine = engine
         self._cgroups = cgroups
         self._host = host
-        self._images = images
+        self._preparer = Preparer(layout, cgroups, host, images, clock)
         self._clock = clock
         self._find_sandbox = find_sandbox
         self._held: dict[str, Held] = {}
@@ -225,7 +220,9 @@ class Containers:
         directory = self._layout.container(spec.id)
         try:
             directory.mkdir(mode=0o700)
-            record = await self._prepare(spec, pod, directory, hidden=hidden)
+            processes = self._process_namespace(spec, pod)
+            record = await self._preparer.prepare(spec, pod, directory, self._engine, processes)
+            record.hidden = hidden
             save(directory / _RECORD, record)
         except OSError as error:
             rootfs.remove(directory)
@@ -235,79 +232,16 @@ class Containers:
             raise
         return Held(record)
 
-    async def _prepare(
-        self, spec: ContainerSpec, pod: SandboxSpec, directory: Path, *, hidden: bool
-    ) -> ContainerRecord:
-        """Mount the root and write config.json."""
-        stored = await self._images.find(spec.image)
-        if stored is None:
-            raise RuntimeFailure(
-                "CreateContainerError",
-                f"cannot create container {spec.name}: image {spec.image} is not on this machine",
-            )
-        image_user = str(stored.image.config.get("User") or "")
-        if spec.security.run_as_non_root:
-            users.refuse_root(spec.security.user, image_user, spec.name)
-        root = await rootfs.mount(stored.layers, directory)
-        who = users.resolve(spec.security.user or image_user, spec.security.supplemental_groups, users.reader(root))
-        host = self._host
-        if spec.security.privileged:
-            host = replace(host, devices=machine.devices())
-        elif spec.devices:
-            host = replace(host, devices=tuple(found for found in machine.devices() if found["path"] in spec.devices))
-        around = bundle.Surroundings(
-            sandbox=pod,
-            root=root,
-            namespaces=self._namespaces(spec, pod),
-            shm=sandbox.shm(pod, self._layout.sandbox(pod.id)),
-            cgroup=f"{self._cgroups.pod(pod.pod_uid)}/{spec.id}",
-            image_mounts=stored.mounts,
-            **self._filter(spec.security),
-        )
-        made = bundle.config(spec, stored.image, around, who, host)
-        (directory / "config.json").write_text(json.dumps(made))
-        return ContainerRecord(
-            spec=spec,
-            image_id=stored.image.id,
-            layers=list(stored.layers),
-            stop_signal=_signal(str(stored.image.config.get("StopSignal") or "SIGTERM")),
-            cgroup=around.cgroup,
-            created=self._clock.now(),
-            hidden=hidden,
-        )
-
-    def _namespaces(self, spec: ContainerSpec, pod: SandboxSpec) -> dict[str, str]:
-        """OCI namespace types to paths: what the pod has, and the PID namespace that is shared or targeted."""
-        names = {"net": "network", "ipc": "ipc", "uts": "uts"}
-        directory = self._layout.sandbox(pod.id)
-        paths = {names[kind]: path for kind, path in sandbox.namespace_paths(pod, directory).items()}
+    def _process_namespace(self, spec: ContainerSpec, pod: SandboxSpec) -> str:
+        """The path of the PID namespace that is shared or targeted; empty: it gets one of its own."""
         target = self._held.get(spec.target_pid_namespace or _holder_id(pod.id))
         if target is not None and target.running and not pod.host_pid:
-            paths["pid"] = f"/proc/{target.record.pid}/ns/pid"
-        elif spec.target_pid_namespace and not pod.host_pid:
+            return f"/proc/{target.record.pid}/ns/pid"
+        if spec.target_pid_namespace and not pod.host_pid:
             raise RuntimeFailure(
                 "CreateContainerError", f"cannot join the processes of {spec.target_pid_namespace}: it does not run"
             )
-        return paths
-
-    def _filter(self, security: Security) -> dict[str, Any]:
-        """The seccomp profile as a section for the OCI runtime, or compiled where the engine takes it so."""
-        profile = self._seccomp(security)
-        program = filters.compiled(profile) if profile is not None and self._engine.name == "crun" else None
-        if program is not None:
-            return {"annotations": {filters.ANNOTATION: program}}
-        return {"seccomp": profile}
-
-    def _seccomp(self, security: Security) -> bundle.Config | None:
-        if security.privileged or security.seccomp == "Unconfined":
-            return None
-        path = seccomp.default_path() if security.seccomp == "RuntimeDefault" else Path(security.seccomp)
-        if path is None:
-            return None
-        try:
-            return seccomp.load(path, bundle.capabilities(security, self._host.capabilities))
-        except (OSError, ValueError, KeyError) as error:
-            raise RuntimeFailure("CreateContainerError", f"cannot load seccomp profile {path}: {error}") from error
+        return ""
 
     async def hold_process_namespace(self, pod: SandboxSpec) -> None:
         """Start the process that is number 1 of a pod with a shared PID namespace, and collects its orphans."""
@@ -587,16 +521,6 @@ def view(record: ContainerRecord) -> Container:
 
 def _holder_id(sandbox_id: str) -> str:
     return f"{sandbox_id}-processes"
-
-
-def _signal(name: str) -> int:
-    """A signal's number from an image's StopSignal (`SIGTERM`, `TERM` or `15`)."""
-    if name.isdigit():
-        return int(name)
-    try:
-        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
-    except KeyError:
-        return signal.SIGTERM
 
 
 def _remove(path: Path) -> None:
