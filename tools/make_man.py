@@ -51,6 +51,7 @@ def page() -> str:
     lines += [
         ".SH ENVIRONMENT",
         ".TP\n.B CORRAL_DATA_DIR\nData directory of the cell on this machine (/var/lib/corral).",
+        ".TP\n.B CORRAL_TRACEBACK\nSet to see on a terminal, too, where a defect of Corral comes from.",
         ".TP\n.B KUBECONFIG\nKubeconfig of the cell to talk to.",
         ".TP\n.B NO_COLOR\nNo colour, even on a terminal.",
         ".SH EXIT STATUS",

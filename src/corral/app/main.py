@@ -1,8 +1,14 @@
 """The `corral` command: a table of lazily imported subcommands, so that `corral --help` imports none of them."""
 
 import importlib
+import os
+import sys
+from typing import Final
 
 import click
+
+TRACEBACK: Final = "CORRAL_TRACEBACK"
+"""Set to see on a terminal, too, where a defect comes from."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("corral.app.up", "Start a cell on this machine."),
@@ -16,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("corral.cli.plan", "Show where workloads would go, without creating them."),
     "simulate": ("corral.cli.simulate", "Ask what would happen: does it fit, what if machines die."),
     "queue": ("corral.cli.queue", "Show queues: their quota, who waits, and about how long."),
-    "status": ("corral.cli.status", "Show the cell: its server, machines and load."),
+    "status": ("corral.cli.status", "Show the cell: its servers, machines and load."),
     "join": ("corral.app.join", "Make this machine one of a cell's."),
     "token": ("corral.cli.token", "Make the tokens that machines join with."),
     "machine": ("corral.app.fleet.failures", "List machines, and take one out of service and back."),
@@ -69,8 +75,30 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script and of `python -m corral`."""
-    cli(prog_name="corral")
+    """Entry point of the console script and of `python -m corral`; a defect of ours is an error in words, too."""
+    try:
+        cli(prog_name="corral")
+    except Exception as error:
+        raise SystemExit(_explain(error)) from error
+
+
+def _explain(error: Exception) -> int:
+    """Say where Corral failed, in full for a log; gives the exit code."""
+    import traceback
+
+    from corral.base.errors import CorralError
+    from corral.cli import terminal
+    from corral.cli.session import EXIT_CORRAL
+
+    if not isinstance(error, CorralError):
+        if os.environ.get(TRACEBACK) or not sys.stderr.isatty():
+            traceback.print_exception(error)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        words = "".join(traceback.format_exception_only(error)).strip()
+        said = f"a defect of Corral: {words} ({place.filename}:{place.lineno})"
+        error = CorralError(said, f"run it again with {TRACEBACK}=1, and report what it says")
+    terminal.error(error)
+    return EXIT_CORRAL
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from corral.app import main
 from corral.app.config import CellConfig, prepare_data_dir
 from corral.app.main import COMMANDS, cli
 from corral.app.ports import check_port
@@ -27,6 +28,24 @@ def test_a_typo_gets_a_hint() -> None:
     result = CliRunner().invoke(cli, ["statsu"])
     assert result.exit_code == 2
     assert "Did you mean 'status'?" in result.output
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_defect_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], traced: bool
+) -> None:
+    def fail(**options: str) -> None:
+        raise KeyError("spec")
+
+    monkeypatch.setattr(main, "cli", fail)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: not traced, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 125
+    assert " a defect of Corral: KeyError: 'spec'" in said
+    assert "test_main.py" in said
+    assert ("Traceback" in said) is traced
 
 
 def test_help_imports_no_room() -> None:
