@@ -52,7 +52,7 @@ from corral.agent.worker import PodWorker
 from corral.base.backoff import Backoff
 from corral.base.clock import Clock, parse_rfc3339
 from corral.base.errors import CorralError
-from corral.base.tasks import TaskStack
+from corral.base.tasks import TaskStack, was_stopped
 from corral.client.api import ApiRequest
 from corral.client.client import Client
 from corral.client.informer import Event, Informer
@@ -217,8 +217,8 @@ class Agent:
             await self._registration.register(spec, self._lease.unheard)
             # Whatever is listed from here on is listed after a renewal: it is not what the server has given up.
             await self._lease.first(self._registration.node["metadata"]["uid"])
-            tasks.start(self._lease.run(), "node lease")
-            tasks.start(self._lease.watch_fence(), "fence")
+            tasks.start(self._lease.run(), "node lease").add_done_callback(self._without_lease)
+            tasks.start(self._lease.watch_fence(), "fence").add_done_callback(self._without_lease)
             tasks.start(self._registration.keep_status(spec), "node status")
             self._informer.on_event(self._pod_event)
             self._informer.revision = self._lease.revision
@@ -232,6 +232,11 @@ class Agent:
             tasks.start(self._reclaimer().run(), "volumes that are deleted")
             tasks.start(LogRotator(self.runtime, self._clock, self._running_logs).run(), "log rotation")
             self._stack = stack.pop_all()
+
+    def _without_lease(self, task: asyncio.Task[None]) -> None:
+        """Nobody counts on a machine that does not keep its lease any more: another agent may do better."""
+        if not was_stopped(task) and self.config.restart is not None:
+            self.config.restart()
 
     async def stop(self) -> None:
         """Let go of everything; containers go on."""

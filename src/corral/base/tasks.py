@@ -32,9 +32,9 @@ class TaskStack:
         return task
 
     def _note(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() or self.failed is None or self.failed.done():
+        if self.failed is None or self.failed.done() or was_stopped(task):
             return
-        error = task.exception()
+        error = RuntimeError("cancelled by what it waited for") if task.cancelled() else task.exception()
         if error is not None:
             # Said at once: nobody may be waiting for `failed`, and the block may last for weeks.
             logger.error("background task %s failed", task.get_name(), exc_info=error)
@@ -56,3 +56,8 @@ class TaskStack:
             if len(failures) == 1:
                 raise failures[0]
             raise ExceptionGroup("background tasks failed", failures)
+
+
+def was_stopped(task: asyncio.Task[Any]) -> bool:
+    """Whether somebody has cancelled it, rather than what it waited for."""
+    return task.cancelled() and task.cancelling() > 0

@@ -16,7 +16,9 @@ ORDINALS: Final = 3
 PORT: Final = 8080
 COMPLETIONS: Final = 6
 
-_TELL: Final = 'tell() { echo "$1 $APP $IDENTITY $POD_UID $NODE $(date +%s.%N)" >> /witness/journal; }\n'
+_TELL: Final = """tell() { at=$(date +%s.%N) && echo "$1 $APP $IDENTITY $POD_UID $NODE $at" >> /witness/journal; }
+"""
+"""When all processes of a machine are killed, `date` may be the first, and then there is nothing to tell."""
 _HOLD: Final = """tell start
 exec 9> "/witness/lock-$APP-$IDENTITY"
 flock -n 9 || { tell double; flock 9; tell alone; }

@@ -13,7 +13,7 @@ import pytest
 
 from corral.agent import watchman
 from corral.agent.guard import Guard
-from corral.client.api import ApiRequest
+from corral.client.api import ApiRequest, ApiResponse
 from corral.kinds.health import DEFAULT, FENCED, NO_ROOM, PROMISE, SILENCE, STORE_BROKEN, TERMS, write_terms
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
@@ -104,9 +104,36 @@ async def test_a_single_server_that_cannot_write_stops_nothing(
     await armed.advance(30)
     assert running(armed) == {"moves", "stays"}
     assert armed.main("moves")["restartCount"] == (runs == {"stays"})
-    armed.api.down = True
+
+    async def lost(request: ApiRequest) -> ApiResponse:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(armed.api, "call", lost)
     await armed.advance(8)
     assert running(armed) == {"stays"}, "it counts again"
+
+
+async def test_an_agent_that_has_lost_its_lease_keeper_makes_way(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    restarts: list[bool] = []
+    await rig.agent.stop()
+    rig.agent = rig.build(fences=True, restart=lambda: restarts.append(True))
+    await rig.agent.start()
+    await rig.advance(3)
+    assert not restarts
+
+    async def torn(request: ApiRequest) -> ApiResponse:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.api, "call", torn)
+        await rig.advance(12)
+    assert restarts == [True]
+    await rig.agent.stop()
+    rig.agent = rig.build(fences=True, restart=lambda: restarts.append(True))
+    await rig.agent.start()
+    await rig.agent.stop()
+    await rig.agent.start()
+    assert restarts == [True], "one that is stopped is not restarted"
 
 
 async def test_a_fenced_machine_waits_until_the_word_is_taken_back(armed: Any) -> None:
