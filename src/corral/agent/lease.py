@@ -76,6 +76,7 @@ class LeaseKeeper:
         self._renewals = 0
         self._changed = asyncio.Event()
         self._told = False
+        self._failing = False
         self._settled = True
 
     @property
@@ -106,7 +107,7 @@ class LeaseKeeper:
         except StatusError as error:
             return error.code == 404
         except OSError as error:
-            logger.warning("cannot read the lease of node %s, will retry: %s", self._name, error)
+            logger.debug("cannot read the lease of node %s, will retry: %s", self._name, error)
             self.unheard(error, sent)
             return False
         return True
@@ -151,6 +152,7 @@ class LeaseKeeper:
 
     async def _renewed(self, lease: Obj, sent: float) -> None:
         self._renewals += 1
+        self._failing = False
         before, self._asked, silence = self._asked, read_terms(lease), annotation(lease, SILENCE)
         self._settled = before == self._asked
         self._fence.renewed(sent, fenced=silence == FENCED)
@@ -170,7 +172,9 @@ class LeaseKeeper:
         self._hooks.guard(None if left is None else left + spare, terms.fence + spare if terms.sole else None)
 
     def _failed(self, error: StatusError | OSError, sent: float) -> None:
-        logger.warning("cannot renew the lease of node %s, will retry: %s", self._name, error or "no answer")
+        level = logging.DEBUG if self._failing else logging.WARNING
+        logger.log(level, "cannot renew the lease of node %s, will retry: %s", self._name, error or "no answer")
+        self._failing = True
         sole = self._asked is not None and self._asked.sole
         if sole and _moves_nothing(error) and not self._fence.check(self._clock.monotonic()):
             # When the only server can write again, it waits for us anew.

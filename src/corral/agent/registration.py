@@ -67,7 +67,8 @@ class Registration:
                 await self._report(spec)
                 return
             except (StatusError, OSError) as error:
-                logger.warning("cannot register node %s, will retry: %s", self._machine.name, error)
+                level = logging.DEBUG if isinstance(error, OSError) else logging.WARNING
+                logger.log(level, "cannot register node %s, will retry: %s", self._machine.name, error)
                 failed(error, began)
                 await self._clock.sleep(_RETRY.delay(attempt))
                 attempt += 1
@@ -113,7 +114,7 @@ class Registration:
                 else:
                     logger.warning("cannot report node %s, will retry: %s", self._machine.name, error)
             except OSError as error:
-                logger.warning("cannot report node %s, will retry: %s", self._machine.name, error)
+                logger.debug("cannot report node %s, will retry: %s", self._machine.name, error)
 
     def missed(self) -> None:
         """The server has written a status of its own: report ours at once."""

@@ -8,6 +8,8 @@ its packets are dropped), and given up when another one answers: its connections
 that hang there fail at once and start again on the new one, instead of waiting for their own time-outs. While no other
 one answers nothing would be gained: they may all be slow, and each new connection makes them slower. A server that
 answers 503 is given up when another one has taken a write, since the others may say the same.
+
+That no server can be reached is told here, once: a machine has a dozen watches and more to say, which all find out.
 """
 
 import asyncio
@@ -47,6 +49,7 @@ class FailoverTransport:
         self._unable: dict[str, object] = {}
         self._waited = defaultdict[str, float](float)
         self._closing: set[asyncio.Task[None]] = set()
+        self._lost = False
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -78,7 +81,7 @@ class FailoverTransport:
                 continue
             self._judge(server, request, response.status)
             return response
-        raise _worst(failures)
+        raise self._unreachable(failures)
 
     async def _ask(self, server: str, request: ApiRequest) -> ApiResponse:
         clock = asyncio.get_running_loop()
@@ -123,12 +126,19 @@ class FailoverTransport:
                 continue
             self._judge(server, request, 200)
             return events
-        raise _worst(failures)
+        raise self._unreachable(failures)
 
     def _to(self, server: str) -> HttpTransport:
         if server not in self._opened:
             self._opened[server] = self._connect(server)
         return self._opened[server]
+
+    def _unreachable(self, failures: Sequence[OSError]) -> OSError:
+        worst = _worst(failures)
+        if not self._lost:
+            self._lost = True
+            logger.warning("cannot reach %s; whatever needs it will retry: %s", " or ".join(self.servers), worst)
+        return worst
 
     def _fell_silent(self, server: str, why: object) -> None:
         self._waited[server] = 0.0
@@ -138,6 +148,9 @@ class FailoverTransport:
 
     def _judge(self, server: str, request: ApiRequest, status: int) -> None:
         """Hear that `server` has answered."""
+        if self._lost:
+            self._lost = False
+            logger.warning("reached %s again", server)
         if status == _UNAVAILABLE:
             self._unable[server] = "it cannot do what others can"
             self._leave(server)

@@ -175,7 +175,9 @@ class Informer:
                 if failure is None:
                     continue
             if failure is not None:
-                logger.warning("cannot watch %s, will retry: %s", self.resource.plural, failure)
+                # That a server cannot be reached, its transport tells for all who share it.
+                level = logging.DEBUG if isinstance(failure, OSError) else logging.WARNING
+                logger.log(level, "cannot watch %s, will retry: %s", self.resource.plural, failure)
             await self._clock.sleep(self._retry.delay(attempt) * self._rng.uniform(0.5, 1.0))
             attempt += 1
 

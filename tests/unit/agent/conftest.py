@@ -32,13 +32,16 @@ class DictApi:
         self.revision = 0
         self.calls: list[tuple[str, str]] = []
         self.down = False
+        self.refuses = False
         self.statuses: list[Obj] = []
         """Every pod status that was written."""
         self._watchers: list[tuple[str, str, asyncio.Queue[WatchEvent]]] = []
 
     async def call(self, request: ApiRequest) -> ApiResponse:
+        if self.refuses:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the API server does not run")
         if self.down:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "the API server is down")
+            raise ConnectionError("the API server does not answer")
         self.calls.append((request.method, request.path))
         try:
             return ApiResponse(200, orjson.dumps(self._answer(request)))

@@ -202,7 +202,7 @@ async def test_an_agent_that_begins_while_the_only_server_is_down_keeps_its_pods
     said, _ = watchman.read(file)
     assert said["spare"] == ["u-stays"]
     await armed.agent.stop()
-    armed.api.down = True
+    armed.api.refuses = True
     due = watchman.now() + (-0.1 if late else 100.0)
     os.utime(file, ns=(round(due * 1e9), round(due * 1e9)))
     armed.agent = armed.build(fences=True)
@@ -215,7 +215,7 @@ async def test_an_agent_that_begins_while_the_only_server_is_down_keeps_its_pods
         assert 0 < until - watchman.now() <= 6.0, "the promise counts from when the port refused"
     else:
         assert until == pytest.approx(due), "somebody may have started them elsewhere"
-    armed.api.down = False
+    armed.api.refuses = False
     await armed.advance(5)
     await starting
     assert running(armed) == {"moves", "stays"}

@@ -236,6 +236,26 @@ async def test_that_nobody_listens_is_said_only_if_it_is_so_everywhere(
     assert mixed.value.errno != errno.ECONNREFUSED
 
 
+async def test_that_nobody_can_be_reached_is_told_once(
+    start: Start, open_: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = open_(NOBODY)
+    for _ in range(3):
+        with pytest.raises(OSError):
+            await said(client)
+        with pytest.raises(OSError):
+            async with client.watch(PODS, "default"):
+                pass
+    second = await start("second")
+    client.transport.use((NOBODY, second.url))  # type: ignore[attr-defined]
+    for _ in range(2):
+        await said(client)
+    told = [record.getMessage() for record in caplog.records if "reach" in record.getMessage()]
+    assert len(told) == 2
+    assert told[0].startswith(f"cannot reach {NOBODY}; whatever needs it will retry: ")
+    assert told[1] == f"reached {second.url} again"
+
+
 async def test_the_only_server_is_never_given_up(start: Start, open_: Callable[..., Client]) -> None:
     first = await start("first")
     client = open_(first.url)
