@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 _BATCH_WRITES = 2_000
 _BATCH_BYTES = 8 << 20
 _QUICK_SECONDS = 0.000_5
+_SAID_SECONDS = 60.0
+"""That the disk is full is said again after so long without a refusal."""
 # How much of the latest commit's time the average takes over.
 _WEIGHT = 0.2
 
@@ -265,12 +267,18 @@ class SqliteStore(State):
         self._busy = False
         failure = error if error is None or isinstance(error, Full) else self._break(error)
         if isinstance(failure, Full):
-            self.refused = self._clock.monotonic()
+            self._note_refusal(failure)
         if isinstance(job, _Batch):
             self._finish_batch(job, failure)
         elif isinstance(job, _Compaction):
             self._finish_compaction(job, failure)
         return failure
+
+    def _note_refusal(self, failure: Full) -> None:
+        now = self._clock.monotonic()
+        if now - self.refused > _SAID_SECONDS:
+            _log.error("%s; %s: until then writes are refused, and reads go on", failure.message, failure.remedy)
+        self.refused = now
 
     def _finish_batch(self, batch: _Batch, failure: CorralError | None) -> None:
         if failure is not None:

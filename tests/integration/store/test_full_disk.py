@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         raise OSError(ctypes.get_errno(), "cannot unmount the small file system")
 
 
-async def test_a_full_disk_refuses_writes_keeps_state_and_recovers(small_disk: Path) -> None:
+async def test_a_full_disk_refuses_writes_keeps_state_and_recovers(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ballast = small_disk / "ballast"
     await asyncio.to_thread(ballast.write_bytes, b"\0" * 500_000)
     store = await SqliteStore.open(small_disk / "state.db")
@@ -48,6 +51,8 @@ async def test_a_full_disk_refuses_writes_keeps_state_and_recovers(small_disk: P
 
     outcomes = await asyncio.gather(*(store.create(f"/b/{n}", value) for n in range(5)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Full] * 5
+    assert time.monotonic() - store.refused < 60
+    assert [record.levelname for record in caplog.records if "make room" in record.getMessage()] == ["ERROR"]
     assert store.revision == len(written)
     assert list(store.current("/")[0]) == written
 
