@@ -179,9 +179,10 @@ class Index:
         few, collection = self.revision - after < _FEW, _collection(prefix)
         if only is not None and not few:
             return self._changes_by(prefix, only.filing).since(only.value, after)
-        changes = self.since(after)
         if collection and not few:
-            changes = self._changes_by("/", _by_collection).since(collection, after)
+            changes: Sequence[Change] = self._changes_by("/", _by_collection).since(collection, after)
+        else:
+            changes = self.since(after)
         found = [change for change in changes if change.entry.key.startswith(prefix)]
         return found if only is None else [one for one in found if only.value in filed_under(one, only.filing)]
 
