@@ -19,12 +19,13 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -56,10 +57,13 @@ from corral.wire.loops import run
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 CAPACITY: Final = {"cpu": 32_000, "memory": 128 << 30, "ephemeral-storage": 500 << 30, "pods": 110}
 _ZONES: Final = 10
 _TOGETHER: Final = 20
 """Machines that join at a time."""
+_SETTLE_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.25
 _LOOKS: Final = 120
 """After half a minute a pod has had its turn, ready or not."""
@@ -248,20 +252,12 @@ class Fleet:
 
     async def _live(self, member: Membership, ready: "asyncio.Future[None]") -> None:
         config = CellConfig(self._directory / member.name, node_name=member.name)
-        await self._enrol(config.data_dir, member)
-        async with running_machine(config, member, lambda *step: None, self._parts) as machine:
+        await _patiently(lambda: enrol(config.data_dir, member, self._token, self._pin, SystemClock()))
+        async with AsyncExitStack() as stack:
+            running = partial(running_machine, config, member, lambda *step: None, self._parts)
+            machine = await _patiently(lambda: stack.enter_async_context(running()))
             ready.set_result(None)
             raise await machine.failed()
-
-    async def _enrol(self, directory: Path, member: Membership) -> None:
-        for pause in (1.0, 3.0, 10.0):
-            try:
-                await enrol(directory, member, self._token, self._pin, SystemClock())
-                return
-            except CorralError as error:
-                logger.warning("%s, will retry", error.message)
-                await asyncio.sleep(pause)
-        await enrol(directory, member, self._token, self._pin, SystemClock())
 
     async def die(self, name: str) -> None:
         """End a machine without a goodbye.
@@ -281,13 +277,30 @@ class Fleet:
         await asyncio.gather(*lives, return_exceptions=True)
 
 
+async def _patiently(work: Callable[[], Awaitable[_T]]) -> _T:
+    """The result of `work`, in a moment when a server that has many at its door answers."""
+    for pause in (1.0, 3.0, 10.0, 30.0):
+        try:
+            return await work()
+        except (CorralError, OSError) as error:
+            logger.warning("%s, will retry", error)
+            await asyncio.sleep(pause)
+    return await work()
+
+
+async def _settle() -> None:
+    """Keep the collector from what stays, which grows by all that each machine holds."""
+    while True:
+        memory.settle()
+        await asyncio.sleep(_SETTLE_SECONDS)
+
+
 async def _run(fleet: Fleet, first: int, count: int) -> None:
     began = time.monotonic()
-    memory.settle()
+    settling = asyncio.create_task(_settle())
     async with asyncio.TaskGroup() as joins:
         for number in range(first, first + count):
             joins.create_task(fleet.join(number))
-    memory.settle()
     fleet.complete.set()
     print(f"{count} machines ready in {time.monotonic() - began:.1f} s", flush=True)
     try:
@@ -295,6 +308,7 @@ async def _run(fleet: Fleet, first: int, count: int) -> None:
             await fleet.die(line.strip())
             print(f"{line.strip()} is dead", flush=True)
     finally:
+        settling.cancel()
         await fleet.end()
 
 

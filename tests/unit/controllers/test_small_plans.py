@@ -16,6 +16,7 @@ from corral.controllers.pods.claim import claim, release_patch
 from corral.controllers.pods.pods import counts_alike
 from corral.controllers.pods.rank import DELETION_COST, victims
 from corral.controllers.replicasets.plan import census, plan, status
+from corral.controllers.replicasets.roll import sorted_out
 from corral.kinds import conditions
 from corral.kinds.selectors import LabelSelector
 from corral.kinds.status import StatusError
@@ -73,7 +74,7 @@ def test_crowded_machines_lose_first() -> None:
 def test_replica_set_numbers(replicas: int, phases: list[str], create: int, delete: int) -> None:
     pods = [pod(f"p{number}", phase) for number, phase in enumerate(phases)]
     wanted = replica_set(replicas)
-    made = plan(wanted, census(wanted, pods, EPOCH), EPOCH)
+    made = plan(wanted, census(wanted, sorted_out(pods), EPOCH), EPOCH)
     assert (made.create, len(made.delete)) == (create, delete)
 
 
@@ -81,7 +82,7 @@ def test_replica_set_status_and_min_ready_seconds() -> None:
     leaving = pod("leaving", deletionTimestamp=rfc3339(EPOCH))
     pods = [pod("a", age=100, labels={"a": "b"}), pod("b", age=4), pod("c", ready=False), leaving]
     wanted = replica_set(3, minReadySeconds=10)
-    counted = census(wanted, pods, EPOCH)
+    counted = census(wanted, sorted_out(pods), EPOCH)
     made = status(wanted, counted, EPOCH, failure=None)
     assert made == {
         "replicas": 3,
@@ -193,7 +194,7 @@ def test_taints_follow_conditions(machine: Obj, expected: set[tuple[str, str]]) 
 @pytest.mark.parametrize(("there", "wanted", "created"), [(0, 400, 400), (3, 9_999, 500), (1_200, 9_999, 1_200)])
 def test_a_step_makes_a_burst_or_doubles_what_is_there(there: int, wanted: int, created: int) -> None:
     wanted_set = replica_set(wanted)
-    pods = census(wanted_set, [pod(f"p{number}") for number in range(there)], EPOCH)
+    pods = census(wanted_set, sorted_out(pod(f"p{number}") for number in range(there)), EPOCH)
     assert plan(wanted_set, pods, EPOCH).create == created
 
 
@@ -214,7 +215,7 @@ def test_pods_that_count_alike_make_the_same_plan(old: Obj, new: Obj, replicas: 
     wanted = replica_set(replicas, minReadySeconds=ready_for)
 
     def outcome(one: Obj) -> tuple[int, int, float | None, Obj]:
-        pods = census(wanted, [one], EPOCH)
+        pods = census(wanted, sorted_out([one]), EPOCH)
         step = plan(wanted, pods, EPOCH)
         return step.create, len(step.delete), step.look_again, status(wanted, pods, EPOCH, failure=None)
 

@@ -47,13 +47,19 @@ class PodControl:
             if LabelSelector.from_object(owner["spec"].get("selector")).matches(labels)
         ]
 
-    async def claimed(self, owner: Obj) -> Sequence[Obj]:
-        """The owner's pods, after adopting those that match and have no owner, and letting go of those that do not."""
+    async def claimed(self, owner: Obj, owned: Sequence[Obj] | None = None) -> Sequence[Obj]:
+        """The owner's pods, after adopting those that match and have no owner, and letting go of those that do not.
+
+        Args:
+            owned: those of the pods that name it as their controller that are to be looked at; default: all.
+        """
         metadata = owner["metadata"]
+        if owned is None:
+            owned = self.pods.index(CONTROLLER_INDEX, metadata["uid"])
         claims = claim(
             owner,
             LabelSelector.from_object(owner["spec"].get("selector")),
-            self.pods.index(CONTROLLER_INDEX, metadata["uid"]),
+            owned,
             self.pods.index(CONTROLLER_INDEX, orphan_key(metadata["namespace"])),
         )
         held = list(claims.held)

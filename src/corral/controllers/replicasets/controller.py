@@ -14,9 +14,11 @@ from corral.controllers.pods.pods import (
     is_deleting,
 )
 from corral.controllers.replicasets.plan import Plan, census, plan, status
+from corral.controllers.replicasets.roll import Roll, Rolls, divide, sorted_out
 from corral.kinds.owners import controller_of
 from corral.kinds.podtemplate import from_template
 from corral.kinds.resources import PODS, REPLICA_SETS
+from corral.kinds.selectors import LabelSelector
 from corral.kinds.types import Key, Obj, Resource, key_of
 from corral.machinery.api import Done, Requeue, Result, Temporary, Tools
 from corral.machinery.refusals import namespace_ends
@@ -33,6 +35,7 @@ class ReplicaSetController:
     _tools: Tools
     _sets: Informer
     _control: PodControl
+    _rolls: Rolls
 
     def start(self, tools: Tools) -> None:
         """Take the tools."""
@@ -40,6 +43,7 @@ class ReplicaSetController:
         self._sets = tools.caches.get(REPLICA_SETS)
         self._sets.add_index(CONTROLLER_INDEX, controller_index)
         self._control = PodControl(tools, REPLICA_SETS)
+        self._rolls = Rolls(self._control.pods)
 
     def keys_for(self, resource: Resource, obj: Obj) -> Iterable[Key]:
         """A ReplicaSet's own key; a pod's owner, or whoever may adopt it."""
@@ -54,7 +58,7 @@ class ReplicaSetController:
         replica_set = self._sets.get(key)
         if replica_set is None:
             return Done()
-        held = await self._control.claimed(replica_set)
+        held = await self._held(replica_set)
         now = self._tools.clock.now()
         pods = census(replica_set, held, now)
         step = plan(replica_set, pods, now, crowding=Crowding(lambda: self._crowding(replica_set)))
@@ -69,6 +73,16 @@ class ReplicaSetController:
         if failure is not None:
             return Temporary(failure[1])
         return Done() if step.look_again is None else Requeue(step.look_again)
+
+    async def _held(self, replica_set: Obj) -> Roll:
+        selector = LabelSelector.from_object(replica_set["spec"].get("selector"))
+        held, others = divide(replica_set, selector, self._rolls.of(replica_set["metadata"]["uid"]))
+        adopted = await self._control.claimed(replica_set, others)
+        if not adopted:
+            return held
+        # Meanwhile they may stand in the roll, too.
+        all_of_them = {key: pod for pods in held.values() for key, pod in pods.items()}
+        return sorted_out((all_of_them | {key_of(pod): pod for pod in adopted}).values())
 
     def _crowding(self, replica_set: Obj) -> Counter[str]:
         """How many pods of the ReplicaSet's owner (all its ReplicaSets) share each machine."""

@@ -1,14 +1,15 @@
 """What a ReplicaSet needs next. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from corral.controllers.pods.pods import available_in, is_deleting
 from corral.controllers.pods.rank import victims
+from corral.controllers.replicasets.roll import Roll
 from corral.kinds import conditions
-from corral.kinds.podspec import is_ready, is_terminal
 from corral.kinds.types import Obj
 
 BURST = 500
@@ -20,10 +21,12 @@ From then on a step may double them: each step counts all pods of the ReplicaSet
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """A ReplicaSet's pods, looked at once: it may hold thousands, and each of their changes asks anew."""
+    """A ReplicaSet's pods, counted: it may hold thousands, and each of their changes asks anew."""
 
-    active: tuple[Obj, ...]
-    """Neither ended nor being deleted."""
+    sorts: tuple[Collection[Obj], ...]
+    """Those that are neither ended nor being deleted."""
+    active: int
+    """How many those are."""
     labelled: int
     """With all labels of the template."""
     ready: int
@@ -33,33 +36,33 @@ class Census:
     """Seconds until the next ready pod becomes available, or None."""
 
 
-def census(replica_set: Obj, pods: Sequence[Obj], now: datetime) -> Census:
+def census(replica_set: Obj, roll: Roll, now: datetime) -> Census:
     """Count the pods that `replica_set` holds."""
     seconds = int(replica_set["spec"].get("minReadySeconds") or 0)
     wanted = ((replica_set["spec"]["template"].get("metadata") or {}).get("labels") or {}).items()
-    active: list[Obj] = []
+    sorts: list[Collection[Obj]] = []
     labelled = ready = available = terminating = 0
     waits: list[float] = []
-    labels, has_all = None, False
-    for pod in pods:
-        if is_terminal(pod):
+    for sort, pods in roll.items():
+        if sort.ended:
             continue
-        metadata = pod["metadata"]
-        if metadata.get("deletionTimestamp"):
-            terminating += 1
+        if sort.leaving:
+            terminating += len(pods)
             continue
-        active.append(pod)
-        # They mostly bear the same labels.
-        if labels is None or labels != metadata.get("labels"):
-            labels = metadata.get("labels") or {}
-            has_all = wanted <= labels.items()
-        labelled += has_all
-        if is_ready(pod):
-            ready += 1
-            wait = available_in(pod, seconds, now) or 0.0
-            available += not wait
-            waits += [wait] if wait else []
-    return Census(tuple(active), labelled, ready, available, terminating, min(waits, default=None))
+        sorts.append(pods.values())
+        labelled += len(pods) if wanted <= sort.labels else 0
+        if sort.ready:
+            late = _waits(pods.values(), seconds, now)
+            ready += len(pods)
+            available += len(pods) - len(late)
+            waits += late
+    active = sum(len(pods) for pods in sorts)
+    return Census(tuple(sorts), active, labelled, ready, available, terminating, min(waits, default=None))
+
+
+def _waits(pods: Iterable[Obj], seconds: int, now: datetime) -> list[float]:
+    """How long those of the ready `pods` that do not count as available yet have to wait for it."""
+    return [wait for pod in pods if (wait := available_in(pod, seconds, now))] if seconds > 0 else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,13 @@ class Plan:
 
 def plan(replica_set: Obj, pods: Census, now: datetime, *, crowding: Callable[[Obj], int] = lambda pod: 0) -> Plan:
     """Compare the pods that `replica_set` holds with what its spec asks for."""
-    missing = desired(replica_set) - len(pods.active)
+    missing = desired(replica_set) - pods.active
     if is_deleting(replica_set):
         missing = 0
-    delete = victims(pods.active, min(-missing, BURST), now, crowding=crowding) if missing < 0 else []
-    return Plan(min(max(missing, 0), max(BURST, len(pods.active))), tuple(delete), pods.waits)
+    delete = (
+        victims(chain.from_iterable(pods.sorts), min(-missing, BURST), now, crowding=crowding) if missing < 0 else []
+    )
+    return Plan(min(max(missing, 0), max(BURST, pods.active)), tuple(delete), pods.waits)
 
 
 def desired(replica_set: Obj) -> int:
@@ -90,7 +95,7 @@ def desired(replica_set: Obj) -> int:
 def status(replica_set: Obj, pods: Census, now: datetime, *, failure: tuple[str, str] | None) -> Obj:
     """The status that `pods` make; `failure` is the reason and message of a create or delete that was refused."""
     counts = {
-        "replicas": len(pods.active),
+        "replicas": pods.active,
         "fullyLabeledReplicas": pods.labelled,
         "readyReplicas": pods.ready,
         "availableReplicas": pods.available,
