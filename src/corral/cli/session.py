@@ -109,6 +109,8 @@ async def connect(kubeconfig: str | None, data_dir: str | None, namespace: str |
             transport = access.transport()
             stack.push_async_callback(transport.close)
             yield Session(Client(transport, field_manager="corral"), access.server, http, namespace or access.namespace)
+    except BrokenPipeError:  # nobody reads on (`| head`), which click ends quietly
+        raise
     except (aiohttp.ClientConnectorError, ConnectionError) as error:
         raise CorralError(
             f"cannot reach the cell at {access.server}: {error}",

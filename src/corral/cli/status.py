@@ -14,7 +14,7 @@ from corral.cli import terminal
 from corral.cli.session import Session, connected
 from corral.kinds.conditions import is_true
 from corral.kinds.podspec import is_terminal, pod_requests
-from corral.kinds.repairs import QUARANTINE_TAINT, REPAIR_TAINT
+from corral.kinds.repairs import QUARANTINE_TAINT, QUARANTINED, REPAIR_TAINT
 from corral.kinds.resources import LEASES, NODES, PODS
 from corral.kinds.servers import ALIVE, NAMESPACE, leader, peers
 from corral.kinds.tables import human_duration
@@ -86,6 +86,7 @@ def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:
         "name": name,
         "ready": is_true(node, "Ready"),
         "cordoned": bool((node.get("spec") or {}).get("unschedulable")),
+        "problems": [found["type"] for found in status.get("conditions", ()) if _is_trouble(found)],
         "repair": next((word for key, word in _REPAIRS.items() if key in taints), ""),
         "cpu": {"reserved": sum(r.get("cpu", 0) for r in requests), "allocatable": milli(allocatable.get("cpu", 0))},
         "memory": {
@@ -98,10 +99,15 @@ def machine(node: Obj, pods: list[Obj]) -> dict[str, Any]:
     }
 
 
+def _is_trouble(condition: Obj) -> bool:
+    return condition["status"] == "True" and condition["type"] not in ("Ready", QUARANTINED)
+
+
 def row(entry: dict[str, Any]) -> list[str]:
     """What `machine` found, under `HEADER`."""
     cpu, memory, pods = entry["cpu"], entry["memory"], entry["pods"]
     states = ["Ready" if entry["ready"] else "NotReady", "Cordoned" if entry["cordoned"] else "", entry["repair"]]
+    states += entry["problems"]
     return [
         entry["name"],
         ",".join(filter(None, states)),

@@ -162,7 +162,7 @@ def _cordoned(case: Case, status: RepairStatus, policy: Policy, now: str) -> Ste
         message = f"{len(case.leaving)} pods have not left within {policy.drain_timeout_seconds} s: {names}"
         return _work(case, status, message, now)
     # The taint `unreachable` moves the pods of a silent machine.
-    status = replace(status, message=f"{len(case.leaving)} pods are to leave: {names}")
+    status = replace(status, message=f"pods are to leave ({len(case.leaving)}): {names}")
     return Step(status, [] if case.silent else asked, min(left, _RETRY_SECONDS))
 
 

@@ -1,11 +1,17 @@
 """Removing what a stranger's program has left behind."""
 
 import errno
+import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
+_LOST = frozenset((errno.EROFS, errno.EIO, errno.ESHUTDOWN))
 _DEEP = frozenset((errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP))
 
 
@@ -36,4 +42,19 @@ def _remove_deep(path: Path) -> None:
     )
     if done.returncode or os.path.lexists(path):
         said = done.stderr[-500:].decode(errors="replace").strip()
-        raise OSError(errno.EIO, f"cannot remove the directory tree: {said}", str(path))
+        raise OSError(errno.ENOTEMPTY, f"cannot remove the directory tree: {said}", str(path))
+
+
+@contextmanager
+def unless_lost(path: Path) -> Iterator[None]:
+    """Remove what is at `path` unless its disk was lost (made read-only after an error, as a rule).
+
+    A pod whose processes have ended has ended: its successor elsewhere does not wait until a person has mended a disk.
+    What is left goes when an agent next begins there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _LOST:
+            raise
+        log.warning("leaving %s: its disk is lost: %s", path, error.strerror)

@@ -141,7 +141,8 @@ def remove_tree(directory: Path) -> None:
     """
     if directory.is_dir():
         mounts.unmount_below(directory)
-        trees.remove(directory)
+        with trees.unless_lost(directory):
+            trees.remove(directory)
 
 
 def container_mounts(

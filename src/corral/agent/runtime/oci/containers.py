@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from corral.agent.runtime import spawn
+from corral.agent.runtime import spawn, trees
 from corral.agent.runtime.api import (
     Container,
     ContainerSpec,
@@ -346,7 +346,9 @@ class Containers:
         """End what is left of it: where the PID namespace is not its own, processes outlive its first."""
         self._cgroups.kill(held.record.cgroup)
         self._cgroups.remove(held.record.cgroup)
-        remove_tree(self._layout.oci / held.record.spec.id)
+        state = self._layout.oci / held.record.spec.id
+        with trees.unless_lost(state):
+            remove_tree(state)
 
     def kill(self, container_id: str, number: int) -> None:
         held = self._find(container_id)
@@ -402,8 +404,9 @@ class Containers:
         self._clear_processes(held)
         directory = self._layout.container(held.record.spec.id)
         rootfs.unmount(directory)
-        (directory / _RECORD).unlink(missing_ok=True)
-        rootfs.remove(directory)
+        with trees.unless_lost(directory):
+            (directory / _RECORD).unlink(missing_ok=True)
+            rootfs.remove(directory)
         (self._layout.exits / held.record.spec.id).unlink(missing_ok=True)
 
     async def remove_all(self, sandbox_id: str) -> None:

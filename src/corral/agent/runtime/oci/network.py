@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import json
 import logging
+import os
 import re
 import shutil
 import socket
@@ -239,7 +240,13 @@ class Network:
         """Disconnect; `namespace` is empty when it is gone already. Safe to repeat."""
         if ports:
             await self._plugin("DEL", portmap_configuration(self._config, ports, None), sandbox_id, namespace)
-        await self._plugin("DEL", bridge_configuration(self._config, self._directory), sandbox_id, namespace)
+        try:
+            await self._plugin("DEL", bridge_configuration(self._config, self._directory), sandbox_id, namespace)
+        except RuntimeFailure as error:
+            if os.access(self._directory, os.W_OK):
+                raise
+            # Its lease stays on a disk that is lost; nobody else can get an address from there either.
+            log.warning("leaving the address of %s: %s", sandbox_id, error.message)
 
     async def destroy(self) -> None:
         """Take the bridge and the rules away; only when no sandbox is left."""

@@ -12,7 +12,7 @@ import struct
 import threading
 from pathlib import Path
 
-from corral.agent.runtime import syscalls
+from corral.agent.runtime import syscalls, trees
 from corral.agent.runtime.api import SandboxSpec
 
 _SIOCGIFFLAGS = 0x8913
@@ -113,7 +113,8 @@ def destroy(directory: Path) -> None:
         while syscalls.unmount(str(path)):
             continue
     try:
-        shutil.rmtree(directory)
+        with trees.unless_lost(directory):
+            shutil.rmtree(directory)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
+from corral.agent.runtime import trees
 from corral.agent.runtime.api import PortMapping, RuntimeFailure, Sandbox, SandboxSpec
 from corral.agent.runtime.oci import sandbox as namespaces
 from corral.agent.runtime.oci.cgroups import Cgroups, Limits
@@ -144,7 +145,8 @@ class Sandboxes:
         if not spec.host_network:
             await self._disconnect(spec.id, spec.ports)
         directory = self._layout.sandbox(spec.id)
-        (directory / _RECORD).unlink(missing_ok=True)
+        with trees.unless_lost(directory):
+            (directory / _RECORD).unlink(missing_ok=True)
         namespaces.destroy(directory)
         others = any(r.spec.pod_uid == spec.pod_uid for r in self._records.values() if r.spec.id != spec.id)
         if not others:
