@@ -191,11 +191,13 @@ class _Run:
     async def _until_well(self, patience: float) -> list[str]:
         """What is not as it should be after so many seconds; returns at once when all is."""
         ends = self._now() + patience
-        while True:
-            wrong = await self._wrong()
-            if not wrong or self._now() > ends:
-                return wrong
+        before: list[str] = []
+        while (wrong := await self._wrong()) and self._now() < ends:
+            before = wrong
             await asyncio.sleep(0.2)
+        if before and not wrong:
+            self._say(f"the last to become well: {'; '.join(before)}")
+        return wrong
 
     async def _wrong(self) -> list[str]:
         """What is not as it should be."""
