@@ -77,7 +77,7 @@ def running_pid(config: CellConfig) -> int:
         CorralError: the lock cannot be looked at.
     """
     try:
-        descriptor = os.open(config.run_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(config.run_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
     except OSError as error:

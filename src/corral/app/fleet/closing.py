@@ -7,6 +7,7 @@ from corral.app.containers import stop_all
 from corral.app.fleet import agents, links, power
 from corral.app.fleet.layout import Fleet, Machine
 from corral.app.podnetwork import remove_visitor
+from corral.cli import terminal
 
 
 async def close(fleet: Fleet, grace: float, *, keep_containers: bool) -> int:
@@ -35,10 +36,18 @@ async def close(fleet: Fleet, grace: float, *, keep_containers: bool) -> int:
 
 
 async def _stop_containers(machine: Machine, grace: float) -> int:
-    """What is to be undone is on the machine's network, so it is done by a thread that has gone there."""
+    """What is to be undone is on the machine's network, so it is done by a thread that has gone there.
+
+    A machine whose disk was lost has its power cut instead: it must not keep the others from going down.
+    """
 
     def work() -> int:
         syscalls.enter_network(machine.namespace)
         return asyncio.run(stop_all(machine.config, grace))
 
-    return await syscalls.in_new_thread(work)
+    try:
+        return await syscalls.in_new_thread(work)
+    except OSError as error:
+        terminal.note(f"cannot stop the containers of {machine.name} one by one ({error}): its power is cut")
+        await power.switch_off(machine)
+        return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from corral.agent.machine import resolver
-from corral.agent.runtime import forwarding, spawn, syscalls
+from corral.agent.runtime import forwarding, spawn, syscalls, trees
 from corral.agent.runtime.oci.sandbox import pinned
 from corral.app.fleet.layout import Fleet, Machine, hardware_address
 from corral.base.errors import CorralError
@@ -133,12 +133,15 @@ def _route_loopback(machine: Machine) -> None:
 
 async def unplug(machine: Machine) -> None:
     """Take cable and namespace away. Safe to repeat."""
-    (machine.config.run_dir / "boot_id").unlink(missing_ok=True)
+    boot = machine.config.run_dir / "boot_id"
+    with trees.unless_lost(boot):
+        boot.unlink(missing_ok=True)
     await _try("ip", "link", "delete", machine.link)
     await _try("nft", "delete", "table", "netdev", machine.link)
     while syscalls.unmount(str(machine.namespace)):
         continue
-    machine.namespace.unlink(missing_ok=True)
+    with trees.unless_lost(machine.namespace):
+        machine.namespace.unlink(missing_ok=True)
 
 
 async def pull(machine: Machine) -> None:
