@@ -75,6 +75,7 @@ class LeaseKeeper:
         self._lease: Obj | None = None
         self._renewals = 0
         self._changed = asyncio.Event()
+        self._looks_at: float | None = None
         self._told = False
         self._failing = False
         self._settled = True
@@ -128,19 +129,23 @@ class LeaseKeeper:
         """Tell when the fence shuts, for ever."""
         while True:
             self._changed.clear()
-            shut = self._fence.check(self._clock.monotonic())
+            now = self._clock.monotonic()
+            shut = self._fence.check(now)
             if shut and not self._told:
                 logger.warning("node %s has lost the server: pods that may run elsewhere by now are killed", self._name)
                 self._hooks.shut()
             self._told = shut
-            await wait(self._changed, self._clock, None if shut else self._fence.left(self._clock.monotonic()))
+            left = None if shut else self._fence.left(now)
+            self._looks_at = None if left is None else now + left
+            await wait(self._changed, self._clock, left)
 
     async def _beat(self, patience: float = 1.0) -> bool:
         """Renew once and do what follows; whether the server has acknowledged it in time."""
         asked, sent = self._asked or _ALONE, self._clock.monotonic()
+        stood = self._fence.left(sent)
         self._fence.offer(self._asked if self._promises else None)
         try:
-            if self._renewals:
+            if self._fence.left(sent) != stood:
                 self._armed()
             async with asyncio.timeout(max(1.0, asked.renew) * patience):
                 self._lease = await self._renew(asked)
@@ -163,9 +168,11 @@ class LeaseKeeper:
             await self._reopen()
 
     def _armed(self) -> None:
-        """Whoever waits for the fence waits for another moment now."""
-        self._changed.set()
-        left = self._fence.left(self._clock.monotonic())
+        """Whoever waits for the fence waits for another moment now; for a later one it is enough to look again then."""
+        now = self._clock.monotonic()
+        left = self._fence.left(now)
+        if self._looks_at is None or self._fence.shut or left is None or now + left < self._looks_at:
+            self._changed.set()
         terms = self._asked or _ALONE
         # The agent itself comes first; half of the time that killing may take is left to the other.
         spare = terms.kill / 2
