@@ -1,5 +1,6 @@
 """What agents keep in memory is theirs until their directory is gone, and nobody watches any more."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -54,6 +55,22 @@ def test_an_agent_of_another_directory_removes_what_belongs_to_nobody(run: Path,
     pid.write_text(str(ended.pid))
     Layout(tmp_path / "c").make()
     assert not watched & set(run.iterdir())
+
+
+def test_a_directory_that_cannot_be_looked_at_is_not_gone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(tmp_path / "a")
+    killed(tmp_path / "b")
+    left = set(run.iterdir())
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", fail)
+        volatile.sweep()
+    assert set(run.iterdir()) == left
 
 
 def test_who_ends_in_order_leaves_nothing(run: Path, tmp_path: Path) -> None:

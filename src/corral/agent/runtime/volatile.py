@@ -51,10 +51,21 @@ def sweep() -> None:
     for link in RUN.glob("of-*"):
         name = link.name.removeprefix("of-")
         said, watchman = RUN / f"fence-{name}.json", RUN / f"fence-{name}.json.pid"
-        if not link.exists() and not _runs(watchman):
+        if _leads_nowhere(link) and not _runs(watchman):
             shutil.rmtree(RUN / f"exits-{name}", ignore_errors=True)
             for path in (said, watchman, link):
                 path.unlink(missing_ok=True)
+
+
+def _leads_nowhere(link: Path) -> bool:
+    """Whether the directory is not there; one on a disk that fails is."""
+    try:
+        link.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _runs(file: Path) -> bool:
