@@ -222,6 +222,25 @@ def test_cells_get_subnets_that_nobody_uses() -> None:
         network.first_free("a", [office, ipaddress.IPv4Network("172.16.0.0/12")])
 
 
+def test_addresses_that_no_pod_has_are_given_back(tmp_path: Path) -> None:
+    leases = tmp_path / "corral-1"
+    leases.mkdir()
+    # As host-local writes them; a power cut left the third one empty.
+    files = {
+        "10.88.7.2": "a-0\r\neth0",
+        "10.88.7.3": "b-0\r\neth0",
+        "10.88.7.4": "",
+        "last_reserved_ip.0": "",
+        "lock": "",
+    }
+    for name, text in files.items():
+        (leases / name).write_bytes(text.encode())
+    made = network.Network(network.NetworkConfig("corral-1", "10.88.7.0/24"), tmp_path)
+    made.keep_leases(["a-0", "_c"])
+    assert sorted(path.name for path in leases.iterdir()) == ["10.88.7.2", "last_reserved_ip.0", "lock"]
+    network.Network(network.NetworkConfig("corral-2", "10.88.7.0/24"), tmp_path).keep_leases([])
+
+
 def test_plugins_get_what_they_need() -> None:
     config = network.NetworkConfig("corral-1", "10.88.7.0/24", 1400)
     assert config.gateway == "10.88.7.1"

@@ -17,7 +17,7 @@ import re
 import shutil
 import socket
 import struct
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,15 @@ class Network:
                 raise
             # Its lease stays on a disk that is lost; nobody else can get an address from there either.
             log.warning("leaving the address of %s: %s", sandbox_id, error.message)
+
+    def keep_leases(self, sandbox_ids: Iterable[str]) -> None:
+        """Give back the addresses of all others: a power cut can leave a lease that does not say whose it was."""
+        owners = {_container_id(sandbox_id) for sandbox_id in sandbox_ids}
+        # A file of host-local is named by the address, and begins with the line of its owner.
+        for lease in (self._directory / self._config.name).glob("*.*.*.*"):
+            if lease.read_text(errors="replace").partition("\n")[0].strip() not in owners:
+                log.info("giving back %s, which no pod has", lease.name)
+                lease.unlink()
 
     async def destroy(self) -> None:
         """Take the bridge and the rules away; only when no sandbox is left."""

@@ -57,6 +57,7 @@ class Sandboxes:
                 await self._disconnect(sandbox_id, ())
                 namespaces.destroy(self._layout.sandbox(sandbox_id))
         self._half_made.clear()
+        self._network.keep_leases(self._records)
         known = {record.spec.pod_uid for record in self._records.values()}
         for group in self._cgroups.pods() - {self._cgroups.pod(uid) for uid in known}:
             log.info("removing control group %s, whose pod is gone", group)
