@@ -29,7 +29,10 @@ from corral.wire.sockets import guarded
 _CONNECT_SECONDS: Final = 10.0
 _ACKNOWLEDGE_SECONDS: Final = 10.0
 _CALL_SECONDS: Final = 60.0
-_HEARTBEAT_SECONDS: Final = 10.0
+_HEARTBEAT_SECONDS: Final = 30.0
+_HEARTBEATS: Final = 3
+"""That may be under way at once: each one after the first needs a connection of its own, and a server that has answered
+none of these will not be quicker for more."""
 _KEEPALIVE: Final = ((socket.SO_KEEPALIVE, 1),)
 _KEEPALIVE_TCP: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 """A silent watch finds out within 30 s that its peer is gone, as client-go's HTTP/2 pings do."""
@@ -67,14 +70,18 @@ class HttpTransport:
         self._connect_seconds = connect_seconds
         self._acknowledge_seconds = acknowledge_seconds
         self._limit = asyncio.Semaphore(connections)
+        self._beats = asyncio.Semaphore(_HEARTBEATS)
         self._going: set[asyncio.Task[ApiResponse]] = set()
         self._opened: aiohttp.ClientSession | None = None
         self._reading: dict[aiohttp.ClientResponse, float] = {}
         self._cut: float | None = None
+        self._closed = False
 
     def _session(self) -> aiohttp.ClientSession:
         """Opened on first use, because a session belongs to the running loop."""
-        if self._opened is None or self._opened.closed:
+        if self._closed:
+            raise ConnectionError(f"cannot reach {self.server_url}: the connection was closed")
+        if self._opened is None:
             verified = self._ssl if self._ssl is not None else True
             connector = aiohttp.TCPConnector(limit=0, ssl=verified, socket_factory=self._socket)
             self._opened = aiohttp.ClientSession(connector=connector, headers=self._headers, auto_decompress=True)
@@ -100,6 +107,7 @@ class HttpTransport:
                 return await self._perform(request, _CALL_SECONDS)
         # Its caller gives a heartbeat up soon and sends another one. Were the connection closed with it, a server that
         # is slow would be asked for a TLS handshake each time, which is more work than the heartbeat.
+        await self._beats.acquire()
         going = asyncio.create_task(self._perform(request, _HEARTBEAT_SECONDS), name="heartbeat")
         self._going.add(going)
         going.add_done_callback(self._gone)
@@ -110,6 +118,7 @@ class HttpTransport:
 
     def _gone(self, going: "asyncio.Task[ApiResponse]") -> None:
         self._going.discard(going)
+        self._beats.release()
         if not going.cancelled():
             going.exception()  # whoever asked may not be there any more
 
@@ -211,7 +220,8 @@ class HttpTransport:
                 response.close()
 
     async def close(self) -> None:
-        """Close all connections; whoever waits for an answer or an event gets an OSError."""
+        """Close all connections, for good; whoever waits for an answer, an event or its turn gets an OSError."""
+        self._closed = True
         # A session that is closed leaves the readers of its answers waiting (aiohttp 3.14).
         self._hang_up(float("inf"))
         for going in self._going:

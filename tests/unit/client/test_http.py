@@ -262,6 +262,29 @@ async def test_a_heartbeat_whose_connection_is_closed_fails_and_cancels_nobody(s
     assert isinstance(heartbeat.exception(), OSError)
 
 
+async def test_a_frozen_server_is_not_asked_for_ever_more_connections(server: Server) -> None:
+    connections: list[object] = []
+
+    async def frozen(request: web.Request) -> web.StreamResponse:
+        connections.append(request.transport)
+        await asyncio.sleep(3600)
+        return web.Response()
+
+    server.handler = frozen
+    transport = HttpTransport(server.url)
+    client = Client(transport)
+    for _ in range(6):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.get(LEASES, "m1", "kube-node-lease")
+    assert len(set(connections)) == 3
+    waiting = asyncio.create_task(client.get(LEASES, "m1", "kube-node-lease"))
+    await asyncio.sleep(0)
+    await transport.close()
+    with pytest.raises(ConnectionError, match="was closed"):
+        await waiting
+
+
 _ATTACH_FILTER = 26
 _DROP_EVERYTHING = struct.pack("HBBI", 6, 0, 0, 0)
 ACKNOWLEDGE = 0.3
