@@ -28,10 +28,11 @@ def read_address(text: str, data_dir: Path) -> StoreAddress:
     if not text:
         return data_dir / "store.db"
     if text.startswith(_SQLITE):
-        path = Path(text[len(_SQLITE) :])
-        if not path.is_absolute():
+        path = text[len(_SQLITE) :]
+        if not path.startswith("/"):
             raise CorralError(f"cannot use {text}: its path must be absolute", "write sqlite:///PATH/store.db")
-        return path
+        # Who is used to SQLAlchemy writes four slashes.
+        return Path(f"/{path.lstrip('/')}")
     if text.startswith(f"{SCHEME}://"):
         return parse(text)
     raise CorralError(f"cannot use {text} as a store", "write sqlite:///PATH or etcd://HOST:PORT,...?ca=FILE")
