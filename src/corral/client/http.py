@@ -33,6 +33,9 @@ _HEARTBEAT_SECONDS: Final = 30.0
 _HEARTBEATS: Final = 3
 """That may be under way at once: each one after the first needs a connection of its own, and a server that has answered
 none of these will not be quicker for more."""
+_IDLE_SECONDS: Final = 60.0
+"""How long a connection that nobody uses is kept: for several of the slowest heartbeats, which come every ten seconds
+and may be late on a busy machine; a new one is a handshake. The server keeps them for longer."""
 _KEEPALIVE: Final = ((socket.SO_KEEPALIVE, 1),)
 _KEEPALIVE_TCP: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 """A silent watch finds out within 30 s that its peer is gone, as client-go's HTTP/2 pings do."""
@@ -83,7 +86,9 @@ class HttpTransport:
             raise ConnectionError(f"cannot reach {self.server_url}: the connection was closed")
         if self._opened is None:
             verified = self._ssl if self._ssl is not None else True
-            connector = aiohttp.TCPConnector(limit=0, ssl=verified, socket_factory=self._socket)
+            connector = aiohttp.TCPConnector(
+                limit=0, ssl=verified, socket_factory=self._socket, keepalive_timeout=_IDLE_SECONDS
+            )
             self._opened = aiohttp.ClientSession(connector=connector, headers=self._headers, auto_decompress=True)
         return self._opened
 
