@@ -2,16 +2,20 @@
 
 import asyncio
 import errno
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
 
+from corral.base.backoff import Backoff
+from corral.base.clock import SystemClock
 from corral.client import failover
 from corral.client.client import Client
 from corral.client.failover import FailoverTransport
 from corral.client.http import HttpTransport
+from corral.client.informer import Informer
 from corral.kinds.resources import CONFIG_MAPS, PODS
 from corral.kinds.status import StatusError
 from corral.kinds.types import Obj
@@ -36,6 +40,7 @@ class Server:
         self.name = name
         self.url = ""
         self.asked: list[str] = []
+        self.queries: list[dict[str, str]] = []
         self.status = 200
         self.frozen = False
 
@@ -44,6 +49,7 @@ class Server:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.method)
+        self.queries.append(dict(request.query))
         if self.frozen:
             await asyncio.sleep(3600)
         if "watch" in request.query and self.status == 200:
@@ -51,7 +57,8 @@ class Server:
             await response.prepare(request)
             await response.write(BOOKMARK)
             await asyncio.sleep(3600)
-        return web.json_response({"said": self.name}, status=self.status)
+        found = {"said": self.name, "items": [], "metadata": {"resourceVersion": "7"}}
+        return web.json_response(found, status=self.status)
 
     async def lost(self, request: web.Request) -> web.StreamResponse:
         """The connection breaks after the request has been read."""
@@ -281,3 +288,31 @@ async def test_servers_that_are_learned_are_tried_and_the_current_one_is_kept(
     assert client.transport.servers == (first.url, second.url, NOBODY)  # type: ignore[attr-defined]
     first.answer = first.lost  # type: ignore[method-assign]
     assert await said(client) == "second"
+
+
+async def test_a_copy_goes_on_at_another_server_where_it_was(start: Start, open_: Callable[..., Client]) -> None:
+    first, second = await start("first"), await start("second")
+    client = open_(first.url, second.url)
+    retry = Backoff(initial=0.01, maximum=0.01)
+    informer = Informer(client, PODS, clock=SystemClock(), rng=random.Random(1), retry=retry)
+    following = asyncio.create_task(informer.run())
+    try:
+        async with asyncio.timeout(5):
+            await informer.synced.wait()
+            while len(first.asked) < 2:  # noqa: ASYNC110 - what is awaited has no event
+                await asyncio.sleep(0.01)
+            first.frozen = True
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(PATIENCE + 0.05):
+                    await said(client)
+            await said(client)
+            while len(second.asked) < 2:  # noqa: ASYNC110 - what is awaited has no event
+                await asyncio.sleep(0.01)
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
+    assert [query.get("watch") for query in first.queries[:2]] == [None, "true"]
+    assert [(query.get("watch"), query.get("resourceVersion")) for query in second.queries] == [
+        (None, None),
+        ("true", "7"),
+    ], "one question, and the watch: nothing is listed again"
