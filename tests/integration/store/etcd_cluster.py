@@ -1,6 +1,7 @@
 """Real etcd members for tests, on loopback, with data in a directory of the test's own."""
 
 import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -23,11 +24,18 @@ def installed() -> bool:
 
 
 def _ports(count: int) -> list[int]:
+    """Free ones that no outgoing connection is given, so that a member finds its own again when it comes back."""
+    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for port in random.SystemRandom().sample(range(least // 2, least), 50 * count):
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError(f"no {count} ports are free below {least}")
 
 
 @dataclass
@@ -52,11 +60,13 @@ class EtcdCluster:
         """Start members (all of them by default) and wait until they answer."""
         chosen = range(self.size) if members is None else members
         for number in chosen:
-            self.processes[number] = subprocess.Popen(
-                self._command(number), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            with self._log(number).open("ab") as log:
+                self.processes[number] = subprocess.Popen(self._command(number), stdout=log, stderr=log)
         for number in chosen:
             self._wait(number)
+
+    def _log(self, number: int) -> Path:
+        return self.directory / f"m{number}.log"
 
     def _command(self, number: int) -> list[str]:
         client, peer = f"http://127.0.0.1:{self.clients[number]}", f"http://127.0.0.1:{self.peers[number]}"
@@ -76,7 +86,8 @@ class EtcdCluster:
             if b'"true"' in self._ask(number, "health"):
                 return
             if time.monotonic() > deadline or self.processes[number].poll() is not None:
-                raise RuntimeError(f"etcd member {number} does not answer")
+                said = self._log(number).read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"etcd member {number} does not answer: {said}")
             time.sleep(0.01)
 
     def leader(self) -> int:
