@@ -54,6 +54,8 @@ class Processes:
         arguments = ["up", "--no-agent", "--port", "0", "--data-dir", str(directory / "c"), "--health-profile", profile]
         self.kubeconfig = directory / "c" / "kubeconfig"
         self._hollow: list[subprocess.Popen[str]] = []
+        self._memory = tempfile.mkdtemp(prefix="corral-hollow-", dir="/dev/shm")
+        """What the machines write: they are killed and leave it."""
         self._cell = _start("corral", *arguments)
         self.server = psutil.Process(self._cell.pid)
 
@@ -73,7 +75,8 @@ class Processes:
         began = time.monotonic()
         share = -(-machines // processes)
         for first in range(0, machines, share):
-            some = ("--machines", str(min(share, machines - first)), "--first", str(first), "--at-once", str(at_once))
+            some = ["--machines", str(min(share, machines - first)), "--first", str(first), "--at-once", str(at_once)]
+            some += ["--directory", self._memory]
             words = (line[2], line[line.index("--token") + 1], line[line.index("--ca-hash") + 1])
             self._hollow.append(_start("corral.testing.hollow", *words, *some))
         for process in self._hollow:
@@ -98,6 +101,7 @@ class Processes:
         self._cell.send_signal(signal.SIGINT)
         for process in (*self._hollow, self._cell):
             process.communicate(timeout=60)
+        shutil.rmtree(self._memory)
 
 
 def _start(module: str, *arguments: str) -> subprocess.Popen[str]:
