@@ -59,6 +59,7 @@ class EtcdCluster:
     def start(self, members: Sequence[int] | None = None) -> None:
         """Start members (all of them by default) and wait until they answer."""
         chosen = range(self.size) if members is None else members
+        self.directory.mkdir(parents=True, exist_ok=True)
         for number in chosen:
             with self._log(number).open("ab") as log:
                 self.processes[number] = subprocess.Popen(self._command(number), stdout=log, stderr=log)
