@@ -140,10 +140,18 @@ class _Run:
     async def _break(self) -> None:
         """Each fault at its time, and Jobs all the while."""
         async with asyncio.TaskGroup() as group:
-            jobs = group.create_task(self._submit())
+            going = [group.create_task(self._submit()), group.create_task(self._tend())]
             await asyncio.gather(*(group.create_task(self._fault(fault)) for fault in self._plan))
             await asyncio.sleep(max(0.0, self._seconds - self._now()))
-            jobs.cancel()
+            for task in going:
+                task.cancel()
+
+    async def _tend(self) -> None:
+        """Keep etcd's members running, apart from those that are broken right now."""
+        while True:
+            for number in await asyncio.to_thread(self._world.tend):
+                self._say(f"  etcd member {number} had ended by itself")
+            await asyncio.sleep(1)
 
     async def _fault(self, planned: Fault) -> None:
         await asyncio.sleep(max(0.0, planned.at - self._now()))

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,9 @@ class World:
     servers: dict[str, Server] = field(init=False)
     _disks: list[Path] = field(default_factory=list)
     _busy: set[str] = field(default_factory=set)
+    _full: set[int] = field(default_factory=set)
+    """Members of etcd that have no room."""
+    _tending: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.etcd = EtcdCluster(self.directory / "etcd", 3 if self.replicated else 0)
@@ -128,7 +132,8 @@ class World:
         self._thaw()
         for server in reversed(self.servers.values()):
             server.corral("down", "-t", "1", check=False, timeout=120)
-        self.etcd.stop()
+        with self._tending:
+            self.etcd.stop()
         self._unmount()
         left = {name: leftovers(server) for name, server in self.servers.items()}
         left |= {name: leftovers(Cell(self.data_dir(name))) for name in self.inventory.machines}
@@ -194,14 +199,26 @@ class World:
         if sort is Sort.KILL_MEMBER:
             self.etcd.kill(number)
             return lambda: self.etcd.start([number])
+        self._full.add(number)
         empty = fill(self.member_dir(number))
 
         def again() -> None:
             empty()
-            if self.etcd.processes[number].poll() is not None:
-                self.etcd.start([number])
+            self._full.discard(number)
+            self.tend()
 
         return again
+
+    def tend(self) -> list[int]:
+        """Start members of etcd that have ended by themselves, as whoever runs them would; which ones.
+
+        One whose disk was full may end when there is room again.
+        """
+        with self._tending:
+            ended = [number for number, process in list(self.etcd.processes.items()) if process.poll() is not None]
+            ended = [number for number in ended if number not in self._full]
+            self.etcd.start(ended)
+            return ended
 
     def _heal(self, machine: str, how: str) -> None:
         self.first.corral("machine", how, machine)
