@@ -23,8 +23,10 @@ from ..e2e.conftest import Cell, leftovers
 from .plan import MEMBER_SORTS, SERVER_SORTS, Fault, Inventory, Sort
 
 _DISK_MEGABYTES: Final = 96
-_MEMBER_MEGABYTES: Final = 320
-"""etcd takes room for two logs of 64 MB before it needs it."""
+_MEMBER_MEGABYTES: Final = 640
+"""etcd takes room for logs of 64 MB before it needs it."""
+_SHORT_LOG: Final = ("--snapshot-count", "2000", "--max-wals", "2")
+"""Otherwise it keeps all logs of its first 100,000 writes, which would fill the disk by themselves."""
 _RUN_MEGABYTES: Final = 8
 _DIRECTIONS: Final = {Sort.PARTITION: "both", Sort.PARTITION_IN: "in", Sort.PARTITION_OUT: "out"}
 
@@ -54,7 +56,7 @@ class World:
     _tending: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.etcd = EtcdCluster(self.directory / "etcd", 3 if self.replicated else 0)
+        self.etcd = EtcdCluster(self.directory / "etcd", 3 if self.replicated else 0, _SHORT_LOG)
         names = ("s1", "s2") if self.replicated else ("s1",)
         self.servers = {name: Server(self.directory / name) for name in names}
 
